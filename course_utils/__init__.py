@@ -1,0 +1,22 @@
+"""course_utils: see what a convolutional network is doing.
+
+One module per idea; each explanation is a function
+``heatmaps = explain(model, images, targets, ...)`` from numpy arrays to numpy arrays.
+Modules load when first used, so ``import course_utils`` costs next to nothing.
+"""
+
+from importlib import import_module as _import_module
+
+__version__ = "0.1.0"
+
+__all__ = ["checks", "datasets", "inspection", "models", "plots", "quiz"]
+
+
+def __getattr__(name):
+    if name in __all__:
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
