@@ -23,10 +23,8 @@ def data_file(name):
     Raises ValueError if the file is missing, truncated or altered; it is never overwritten.
     """
     folder = _data_folder()
-    sums = dict(
-        reversed(line.split(maxsplit=1))
-        for line in (folder / "SHA256SUMS").read_text().splitlines()
-    )
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    sums = {file: digest for digest, file in (line.split(maxsplit=1) for line in lines)}
     if name not in sums:
         raise ValueError(f"the course ships no file {name!r}. It ships {', '.join(sorted(sums))}.")
     path = folder / name
