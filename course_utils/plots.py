@@ -1,0 +1,185 @@
+"""Pictures of filters, feature maps and networks, with the colour maps that suit them.
+
+Magnitudes get a perceptually uniform colour map, signed values one that is centred on zero,
+and both a colour bar, so that no picture claims more than its numbers.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Polygon
+
+from course_utils.inspection import layer_table
+
+MAGNITUDE = "magma"
+SIGNED = "RdBu_r"
+
+
+def show_grid(images, titles=None, *, columns=8, cmap="gray", signed=False, label=None, title=None):
+    """Draw images side by side on one common scale, and return the Figure.
+
+    Parameters
+    ----------
+    images : array (N, H, W), (N, H, W, 1) or (N, H, W, 3)
+        Grey or coloured images; coloured ones in 0..1 or uint8.
+    titles : sequence of N, optional
+        What stands above each image.
+    columns : int
+        Images in a row.
+    cmap : str
+        Colour map of grey images.
+    signed : bool
+        Use a colour map centred on zero instead of `cmap`.
+    label : str, optional
+        What the values are; where it is given, the figure has a colour bar with this label.
+    title : str, optional
+        What stands above the whole figure.
+
+    Raises ValueError if there is nothing to draw, or as many titles as images are not given.
+    """
+    images = _as_pictures(images)
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"got {len(titles)} titles for {len(images)} images.")
+    scale = _signed_scale(images) if signed else _plain_scale(images, cmap)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    cell = 9.6 / max(columns, 5)
+    title_height = 0.24 if titles is not None else 0.04
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(
+            cell * columns + 0.8 * bool(label),
+            (cell + title_height) * rows + 0.5 * bool(title),
+        ),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        drawn = axis.imshow(image, **scale)
+        if titles is not None:
+            axis.set_title(str(titles[i]), fontsize=9, pad=3)
+    if label:
+        figure.colorbar(drawn, ax=axes, label=label, fraction=0.03, pad=0.02, aspect=30)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def show_filters(kernels, *, channel=0, columns=8, title=None):
+    """Draw one input channel of every filter on a scale centred on zero, and return the Figure.
+
+    Parameters
+    ----------
+    kernels : array (height, width, channels in, filters)
+        As `inspection.filters` gives them: red weights are positive, blue negative, white zero.
+    channel : int
+        The input channel to draw.
+
+    Raises ValueError if `kernels` does not have four axes, or has no such channel.
+    """
+    kernels = np.asarray(kernels)
+    if kernels.ndim != 4:
+        raise ValueError(
+            "kernels must have shape (height, width, channels in, filters), "
+            f"got {kernels.shape}. inspection.filters(model, layer) returns them so."
+        )
+    if not 0 <= channel < kernels.shape[2]:
+        raise ValueError(f"channel {channel} does not exist: there are {kernels.shape[2]}.")
+    return show_grid(
+        np.moveaxis(kernels[:, :, channel], -1, 0),
+        titles=range(kernels.shape[3]),
+        columns=columns,
+        signed=True,
+        label="weight",
+        title=title,
+    )
+
+
+def show_architecture(model, ax=None):
+    """Draw a chain of layers as blocks, and return the Axes.
+
+    A block with rows and columns is a slab: its height is the height of the feature maps and
+    its thickness grows with the logarithm of their number. A vector is a bar. Above each block
+    stands its shape, below it what the layer is and how many parameters it has. Needs no
+    program besides matplotlib.
+
+    Raises ValueError if the model is not built, does not take images, or has more than 24
+    layers, which no drawing of this kind shows well.
+    """
+    rows = layer_table(model)
+    shape = model.input_shape
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(f"the model must take images of a fixed size, it takes {shape}.")
+    if len(rows) > 24:
+        raise ValueError(
+            f"{len(rows)} layers are too many to draw as blocks. "
+            "Use inspection.layer_table(model), or keras.utils.plot_model with Graphviz."
+        )
+    blocks = [("input", tuple(shape[1:]), None)]
+    blocks += [(row.kind, row.output_shape[1:], row.parameters) for row in rows]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(1.15 * len(blocks), 3.4), layout="constrained")
+    for x, (kind, size, parameters) in enumerate(blocks):
+        top = _draw_block(ax, x, kind, size, tallest=shape[1])
+        ax.text(x, top + 0.04, " × ".join(map(str, size)), ha="center", va="bottom", fontsize=9)
+        count = f"\n{parameters:,}" if parameters else ""
+        ax.text(x, -0.72, _SHORT.get(kind, kind) + count, ha="center", va="top", fontsize=8.5)
+    ax.set_xlim(-0.6, len(blocks) - 0.4)
+    ax.set_ylim(-1.05, 0.95)
+    ax.set_axis_off()
+    ax.set_title(f"{model.name}: {model.count_params():,} parameters", fontsize=11)
+    return ax
+
+
+# Okabe and Ito's colours, which readers with colour-blindness can tell apart.
+_COLOURS = {"Conv": "#0072B2", "Pool": "#E69F00", "Dense": "#CC79A7", "input": "#FFFFFF"}
+_SHORT = {"MaxPooling2D": "MaxPool2D", "GlobalAveragePooling2D": "GlobalAvg"}
+
+
+def _draw_block(ax, x, kind, size, tallest):
+    """Draw one layer's output around (x, 0) and return its highest y."""
+    colour = next((c for part, c in _COLOURS.items() if part in kind), "#BBBBBB")
+    if len(size) == 3:
+        height = 1.1 * np.sqrt(size[0] / tallest)
+        thick, lean = 0.06 + 0.045 * np.log2(size[2]), 0.28 * height
+    else:
+        height, thick, lean = 0.35 + 0.07 * np.log2(np.prod(size)), 0.1, 0.0
+    left, bottom = x - (thick + lean) / 2, -height / 2 - lean / 4
+    front = np.array([[0, 0], [thick, 0], [thick, height], [0, height]]) + [left, bottom]
+    back = front + [lean, lean / 2]
+    faces = [(front, 1.0)]
+    if lean:
+        faces += [
+            (np.array([front[3], front[2], back[2], back[3]]), 0.55),
+            (np.array([front[1], back[1], back[2], front[2]]), 0.75),
+        ]
+    for corners, shade in faces:
+        ax.add_patch(Polygon(corners, facecolor=colour, alpha=shade, edgecolor="#222222", lw=0.8))
+    return bottom + height + lean / 2
+
+
+def _as_pictures(images):
+    """(N, H, W) or (N, H, W, 3), or a clear error."""
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3):
+        raise ValueError(
+            f"images must have shape (N, H, W), (N, H, W, 1 or 3), got {images.shape}."
+        )
+    if images.size == 0:
+        raise ValueError("there are no images to draw.")
+    return images
+
+
+def _plain_scale(images, cmap):
+    if images.ndim == 4:
+        return {}
+    return {"cmap": cmap, "vmin": images.min(), "vmax": images.max()}
+
+
+def _signed_scale(values):
+    largest = np.abs(values).max() or 1.0
+    return {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
