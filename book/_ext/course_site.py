@@ -1,0 +1,82 @@
+"""What the site needs beyond Jupyter Book: MathJax from the site itself, and the gallery."""
+
+import base64
+import shutil
+from html import escape
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from jupyter_cache import get_cache
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = ROOT / "_build" / "static"
+MATHJAX = ROOT / ".venv/npm/node_modules/mathjax/es5/tex-svg.js"
+
+
+def executed_notebooks():
+    """Each chapter's path with the notebook as it was executed, in the order of the chapters."""
+    cache = get_cache(ROOT / "_build/.jupyter_cache")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, 4)
+        yield path, cache.merge_match_into_notebook(notebook)[1]
+
+
+def gallery_pictures():
+    """The figures of cells tagged "gallery": (chapter, its title, alt text, PNG bytes)."""
+    for path, notebook in executed_notebooks():
+        title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+        for cell in notebook.cells:
+            if "gallery" not in cell.metadata.get("tags", []):
+                continue
+            for output in cell.get("outputs", []):
+                if png := output.get("data", {}).get("image/png"):
+                    alt = cell.metadata["mystnb"]["image"]["alt"]
+                    yield path.stem, title, alt, base64.b64decode(png)
+
+
+class Gallery(SphinxDirective):
+    """A picture from each chapter, each a link to where it comes from."""
+
+    def run(self):
+        """Write the pictures where the site's static files lie, and link them."""
+        folder = STATIC / "gallery"
+        folder.mkdir(parents=True, exist_ok=True)
+        cards = []
+        for number, (chapter, title, alt, png) in enumerate(gallery_pictures()):
+            file = f"{chapter}-{number}.png"
+            (folder / file).write_bytes(png)
+            cards.append(
+                f'<a class="gallery-card" href="../notebooks/{chapter}.html">'
+                f'<img src="../_static/gallery/{file}" alt="{escape(alt)}" loading="lazy">'
+                f"<span>{escape(title)}</span></a>"
+            )
+        html = f'<div class="gallery">{"".join(cards)}</div>'
+        return [nodes.raw("", html, format="html")]
+
+
+def copy_mathjax(app):
+    """Put MathJax, as npm installed it, among the site's own files."""
+    target = STATIC / "mathjax"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(MATHJAX, target / "tex-svg.js")
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    """Leave out sphinx-thebe, which throws an error on every page and which no page uses."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file
+            for file in context.get(kind, [])
+            if "thebe" not in str(getattr(file, "filename", file) or "")
+            and "THEBE" not in str(getattr(file, "attributes", {}).get("body", ""))
+        ]
+
+
+def setup(app):
+    """Register all of it with Sphinx."""
+    app.add_directive("gallery", Gallery)
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
