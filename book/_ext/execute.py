@@ -72,35 +72,39 @@ def is_cached(cache, path):
 def execute(path):
     """Run one notebook; return it with its outputs, seconds, peak megabytes and any failure."""
     notebook = nbformat.read(path, 4)
-    begun, failure = time.monotonic(), None
+    begun, started, failure = time.monotonic(), [], None
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
+        record_timing=False,  # times in a cell's metadata would hide it from the cache
+        on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
+    log = BUILD / "logs" / f"{path.stem}.txt"
+    log.parent.mkdir(exist_ok=True)
     try:
-        client.execute()
+        with log.open("w") as kernel_log:
+            client.execute(stderr=kernel_log)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        failure = describe(notebook, error)
+        failure = describe(notebook, started[-1], error)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
     return notebook, time.monotonic() - begun, megabytes, failure
 
 
-def describe(notebook, error):
-    """Say which cell failed, show it, and show what it said."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    failing = next((c for c in cells if any(o.output_type == "error" for o in c.outputs)), None)
-    if failing is None:  # a time-out or a dead kernel leaves no output: it is the last one begun
-        failing = [c for c in cells if c.get("metadata", {}).get("execution")][-1:]
-        failing = failing[0] if failing else cells[0]
-    number = notebook.cells.index(failing) + 1
-    source = "\n".join(f"    {line}" for line in failing.source.splitlines())
-    message = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+def describe(notebook, index, error):
+    """Say which cell failed and why, and show it."""
     what = getattr(error, "ename", type(error).__name__)
-    why = getattr(error, "evalue", "") or message
-    return f"cell {number} of {len(notebook.cells)} failed: {what}: {why}\n\n{source}\n\n{message}"
+    why = getattr(error, "evalue", str(error))
+    source = "\n".join(f"    {line}" for line in notebook.cells[index].source.splitlines())
+    outputs = notebook.cells[index].outputs
+    lines = [line for o in outputs if o.output_type == "error" for line in o.traceback]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
+    return (
+        f"cell {index + 1} of {len(notebook.cells)} failed with {what}: {why}\n\n"
+        f"{source}\n\n{traceback}"
+    )
 
 
 def main():
