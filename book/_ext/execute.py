@@ -78,6 +78,7 @@ def execute(path):
         timeout=TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
+        coalesce_streams=True,  # of a progress bar, keep what a terminal shows in the end
         record_timing=False,  # times in a cell's metadata would hide it from the cache
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
