@@ -92,8 +92,8 @@ class ImageClassifier(NamedTuple):
     """decode(probabilities, top=5) -> for each image the list of its likeliest classes, each an
     (index, name, probability)."""
     crop: Callable
-    """crop(photos) -> the centre square at the network's size, in 0..255 and of the same type:
-    what the network sees, to be shown. One photo in, one photo out."""
+    """crop(photos) -> the centre square at the network's size, in 0..255 (uint8, or float32 for
+    floats): what the network sees, to be shown. One photo in, one photo out."""
     unprocess: Callable
     """unprocess(images) -> uint8 (N, size, size, 3): the photos that `preprocess` would turn into
     `images`; what no photo can be is clipped to 0..255."""
