@@ -4,10 +4,16 @@ Every file lies in ``data/`` and is checked against ``data/SHA256SUMS`` when it 
 """
 
 import hashlib
+import io
+import os
+import warnings
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from course_utils._shared import centre_square
 
 
 def _data_folder():
@@ -102,3 +108,117 @@ def _download_mnist():
             f"failed: {error} Connect to a network once (Keras then keeps a copy), or use "
             "load_digits() for the 5,000 digits that the course ships."
         ) from error
+
+
+MAX_PIXELS = 50_000_000
+
+
+def photo_names():
+    """Return the names of the photos the course ships, as `load_photo` takes them."""
+    files = (_data_folder() / "SHA256SUMS").read_text().split()
+    return [Path(file).stem for file in files if file.startswith("photos/")]
+
+
+def load_photo(name, size=224):
+    """Load one of the course's photos, or one of your own.
+
+    Parameters
+    ----------
+    name : str, path or bytes
+        A name out of `photo_names()`, say "dog"; or the path or the bytes of a JPEG, PNG or WebP
+        file. Grey, palette, CMYK and 16-bit pictures become 8-bit RGB, transparent parts become
+        white, and a photo that its camera marked as turned is turned upright.
+    size : int or None
+        The centre square, resized to `size` × `size`; or, if None, the whole photo as it is.
+
+    Returns
+    -------
+    array
+        uint8 (size, size, 3), or (height, width, 3) if `size` is None; red, green, blue in 0..255.
+
+    Raises
+    ------
+    ValueError
+        If there is no such photo or file; if the file is empty, broken, truncated, no JPEG, PNG
+        or WebP, or over 50 megapixels, which its header tells before anything is decoded.
+    """
+    if size is not None:
+        _check_size(size)
+    photo = _decode(*_photo_source(name))
+    return photo if size is None else centre_square(photo, size)
+
+
+def _check_size(size):
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+        raise ValueError(f"size must be a whole number of pixels, or None, got {size!r}.")
+    largest = int(MAX_PIXELS**0.5)
+    if not 1 <= size <= largest:
+        raise ValueError(f"size must be from 1 to {largest} pixels, or None, got {size}.")
+
+
+def _photo_source(name):
+    """What Pillow shall open, and what to call it when it cannot."""
+    if isinstance(name, (bytes, bytearray, memoryview)):
+        if not len(name):
+            raise ValueError("the photo is empty: it has no bytes.")
+        return io.BytesIO(name), "the photo"
+    if isinstance(name, str) and name in photo_names():
+        return data_file(f"photos/{name}.jpg"), name
+    if not isinstance(name, (str, os.PathLike)):
+        raise ValueError(
+            "name must be the name of a photo, or the path or bytes of an image file, "
+            f"got {type(name).__name__}."
+        )
+    path = os.path.expanduser(name)
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"there is no photo or file {str(name)[:200]!r}. The course ships "
+            f"{', '.join(photo_names())}; your own photo goes by the path of its file."
+        )
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"{path} is empty: it has no bytes.")
+    return path, path
+
+
+def _decode(source, label):
+    """An image file as uint8 (height, width, 3), upright; its size is checked before its data."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(source, formats=["JPEG", "PNG", "WEBP"])
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            ImageOps.exif_transpose(image, in_place=True)
+            return _as_rgb(image)
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{label} has over {MAX_PIXELS // 10**6} megapixels. Shrink it before you load it."
+        ) from None
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{label} is not a JPEG, PNG or WebP image, or its first bytes are damaged. A picture "
+            "in another format (HEIC, GIF, PDF) has to be saved as JPEG first."
+        ) from None
+    except Exception as error:  # Pillow's decoders raise half a dozen types on broken files
+        raise ValueError(
+            f"{label} is broken or truncated ({error}). Copy or save it anew."
+        ) from error
+
+
+def _as_rgb(image):
+    """A Pillow image as uint8 (height, width, 3), on white where it is transparent."""
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, 256):  # in strips, so that no large photo is copied whole
+        bottom = min(top + 256, image.height)
+        rgb[top:bottom] = _strip_as_rgb(image.crop((0, top, image.width, bottom)))
+    return rgb
+
+
+def _strip_as_rgb(image):
+    if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as Pillow does for colours
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
