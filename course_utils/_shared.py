@@ -64,6 +64,38 @@ def find_layer(model, layer):
     raise ValueError(f"the model has no layer {layer!r}. It has {listed}.")
 
 
+def layer_calls(model):
+    """Return the calls a model consists of, in order: (layer, tensors in, tensors out).
+
+    Walks back from the model's outputs. A layer's own `input` and `output` are those of its first
+    call, which can be another model's, or an earlier state of a Sequential that was added to.
+    """
+    calls, seen = [], {id(tensor) for tensor in model.inputs}
+
+    def visit(tensor):
+        if id(tensor) in seen:
+            return
+        layer, call, _ = tensor._keras_history
+        node = layer._inbound_nodes[call]
+        for needed in node.input_tensors:
+            visit(needed)
+        seen.update(id(made) for made in node.output_tensors)
+        calls.append((layer, node.input_tensors, node.output_tensors))
+
+    for output in model.outputs:
+        visit(output)
+    return calls
+
+
+def layer_output(model, layer):
+    """Return the tensor that a layer, as `find_layer` takes it, puts out within `model`."""
+    found = find_layer(model, layer)
+    outputs = [tensors[0] for called, _, tensors in layer_calls(model) if called is found]
+    if not outputs:
+        raise ValueError(f"layer {found.name!r} does not lead to the output of {model.name!r}.")
+    return outputs[-1]
+
+
 def check_photos(photos):
     """Return `photos` as uint8 or float32 (N, height, width, 3) in 0..255, or say what is wrong.
 
