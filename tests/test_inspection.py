@@ -88,7 +88,7 @@ def test_receptive_fields_are_those_an_experiment_finds(steps, height):
     rows, columns = model.output_shape[1:3]
     for unit in [(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)]:
         expected = pixels_expected(field, *unit)
-        inside = all(0 <= a and b < n for (a, b), n in zip(expected, image, strict=True))
+        inside = all(a >= 0 and b < n for (a, b), n in zip(expected, image, strict=True))
         seen = pixels_seen(model, field.name, *unit)
         if inside:
             assert seen == expected
