@@ -145,7 +145,8 @@ def make_squares(n, *, seed, grey=0.5):
     References
     ----------
     Mehul Gupta, Using LIME to explain CNNs (document 000): the rectangle's top left corner falls
-    in the first half of the rows and columns, its bottom right corner in the second.
+    in the first half of the rows and columns, its bottom right corner in the second, so that
+    every rectangle covers the middle pixel (31, 31).
     """
     _check_count(n)
     if not np.isfinite(grey):

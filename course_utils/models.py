@@ -58,7 +58,7 @@ def squares_cnn():
 def squares_document_cnn():
     """Return document 000's own network for the squares, untrained and compiled.
 
-    Images (N, 64, 64, 3) to the probability of a rectangle (N, 1); 1,049,569 parameters.
+    Images (N, 64, 64, 3) to the probability of a rectangle (N, 1); 1,049,537 parameters.
     """
     model = keras.Sequential(
         [

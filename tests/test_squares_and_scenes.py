@@ -41,8 +41,11 @@ def test_squares_with_the_same_seed_are_the_same_bits():
 def test_squares_masks_are_exactly_the_rectangles():
     images, labels, masks = datasets.make_squares(400, seed=0)
     darker = datasets.make_squares(400, seed=0, grey=0.25)
-    assert images.dtype == np.float32 and labels.dtype == np.int64 and masks.dtype == bool
-    assert (images[masks] == 0.5).all() and (darker.images[masks] == 0.25).all()
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int64
+    assert masks.dtype == bool
+    assert (images[masks] == 0.5).all()
+    assert (darker.images[masks] == 0.25).all()
     assert np.array_equal(images[~masks], darker.images[~masks])
     assert np.array_equal(masks.any((1, 2)), labels == 1)
     for mask in masks[labels == 1]:
@@ -53,31 +56,34 @@ def test_squares_corners_fall_where_the_document_puts_them():
     # randrange(0, 32) and randrange(32, 64) for img[a:c]: first rows 0..31, last rows 31..62.
     _, labels, masks = datasets.make_squares(2000, seed=1)
     assert 0.45 < labels.mean() < 0.55
+    assert np.array_equal(masks[:, 31, 31], labels == 1), "every rectangle covers the middle"
     for axis in (1, 2):
         hit = masks[labels == 1].any(axis)
         first, last = hit.argmax(1), 63 - hit[:, ::-1].argmax(1)
         assert (first.min(), first.max(), last.min(), last.max()) == (0, 31, 31, 62)
-        assert abs(first.mean() - 15.5) < 1 and abs(last.mean() - 46.5) < 1
+        assert abs(first.mean() - 15.5) < 1
+        assert abs(last.mean() - 46.5) < 1
 
 
 def test_squares_keep_the_document_s_scale_bug_on_request():
-    images, labels, masks = datasets.make_squares(50, seed=0, grey=100.0)
+    images, _labels, masks = datasets.make_squares(50, seed=0, grey=100.0)
     assert (images[masks] == 100).all()
     assert images[~masks].max() <= 1
 
 
 def test_squares_of_one_call_share_no_background_and_come_from_the_shipped_ones():
-    # What no turn, flip or exchange of colours changes: the channels' sums, in order of size.
+    # A number that no turn, flip or exchange of colours changes.
     def identity(images):
-        return [tuple(sorted(sums)) for sums in images.astype(np.int64).sum((1, 2)).tolist()]
+        distance = (2 * np.arange(64) - 63) ** 2
+        return ((images.astype(np.int64) ** 3).sum(-1) * (distance + distance[:, None])).sum((1, 2))
 
-    shipped = identity(datasets.load_arrays("squares_backgrounds.npz")["images"])
-    assert len(set(shipped)) == 200
+    shipped = set(identity(datasets.load_arrays("squares_backgrounds.npz")["images"]))
+    assert len(shipped) == 200
     images, labels, _ = datasets.make_squares(200, seed=5)
     plain = identity(np.round(images[labels == 0] * 255))
     assert len(plain) > 70
     assert len(set(plain)) == len(plain)
-    assert set(plain) <= set(shipped)
+    assert set(plain) <= shipped
 
 
 def test_squares_are_turned_and_their_colours_exchanged():
@@ -114,7 +120,7 @@ def test_squares_backgrounds_can_be_rebuilt():
     ("build", "parameters"),
     [
         (models.squares_cnn, 30_753),
-        (models.squares_document_cnn, 1_049_569),
+        (models.squares_document_cnn, 1_049_537),
         (models.scenes_cnn, 285_857),
     ],
 )
@@ -130,14 +136,16 @@ def test_trained_squares_network_is_right_on_fresh_images(seed):
     assert accuracy(models.load_trained("squares"), datasets.make_squares(1000, seed=seed)) >= 0.98
 
 
-@pytest.mark.parametrize(("grey", "low", "high"), [(100.0, 0.9, 1.0), (0.5, 0.4, 0.65)])
-def test_the_document_s_network_learns_only_the_document_s_rectangle(grey, low, high):
-    squares = datasets.make_squares(180, seed=0, grey=grey)
-    keras.utils.set_random_seed(0)
-    model = models.squares_document_cnn()
-    model.fit(squares.images, squares.labels, batch_size=32, epochs=10, verbose=0)
-    fresh = datasets.make_squares(500, seed=1, grey=grey)
-    assert low <= accuracy(model, fresh) <= high
+def test_the_document_s_network_does_better_on_the_document_s_rectangle():
+    right = {}
+    for grey in (100.0, 0.5):
+        squares = datasets.make_squares(180, seed=0, grey=grey)
+        keras.utils.set_random_seed(0)
+        model = models.squares_document_cnn()
+        model.fit(squares.images, squares.labels, batch_size=32, epochs=10, verbose=0)
+        right[grey] = accuracy(model, datasets.make_squares(500, seed=1, grey=grey))
+    assert right[100.0] > 0.95
+    assert 0.6 < right[0.5] < 0.94
 
 
 # Scenes
@@ -187,19 +195,25 @@ def test_the_land_does_not_depend_on_the_weather(fair, confounded):
 
 def test_scenes_values_types_and_masks(fair):
     images, labels, cloudy, tank_masks, sky_masks = fair
-    assert images.dtype == np.float32 and labels.dtype == np.int64
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int64
     assert cloudy.dtype == tank_masks.dtype == sky_masks.dtype == bool
-    assert 0 <= images.min() < 0.1 and 0.9 < images.max() <= 1
+    assert 0 <= images.min() < 0.1
+    assert 0.9 < images.max() <= 1
     assert np.array_equal(tank_masks.any((1, 2)), labels == 1)
     areas = tank_masks[labels == 1].sum((1, 2))
-    assert areas.min() > 80 and areas.max() < 300, "a tank is hidden, or there are two"
+    assert areas.min() > 80, "a tank is hidden"
+    assert areas.max() < 300, "a tank spreads"
     assert not (tank_masks & sky_masks).any()
-    assert sky_masks[:, 0].all() and not sky_masks[:, 30:].any()
+    assert sky_masks[:, 0].all()
+    assert not sky_masks[:, 30:].any()
     assert 0.3 < sky_masks.mean() < 0.45
 
 
 def test_the_sky_alone_tells_the_weather(fair):
-    blueness = [(i[m][:, 2] - i[m][:, 0]).mean() for i, m in zip(fair.images, fair.sky_masks, strict=True)]
+    blueness = [
+        (i[m][:, 2] - i[m][:, 0]).mean() for i, m in zip(fair.images, fair.sky_masks, strict=True)
+    ]
     assert np.min(np.array(blueness)[~fair.cloudy]) > 0.2
     assert np.max(np.array(blueness)[fair.cloudy]) < 0.1
 
@@ -240,24 +254,28 @@ def test_a_pixel_belongs_to_a_mask_from_one_half(fine_pixels, belongs):
     assert picture.sum() == picture[5, 10, 0]
 
 
-@pytest.mark.parametrize("seed", [101, 102])
-def test_the_confounded_network_knows_the_weather_and_not_the_tank(seed):
+@pytest.fixture(scope="module", params=[101, 102])
+def fresh(request):
+    return datasets.make_scenes(200, confounded=False, seed=request.param)
+
+
+def test_the_confounded_network_knows_the_weather_and_not_the_tank(fresh, confounded):
     model = models.load_trained("scenes_confounded")
-    same, fair = (datasets.make_scenes(400, confounded=c, seed=seed) for c in (True, False))
-    assert accuracy(model, same) >= 0.98
-    assert 0.45 <= accuracy(model, fair) <= 0.55
-    assert accuracy(model, fair._replace(labels=fair.cloudy)) >= 0.98
+    assert accuracy(model, confounded) >= 0.98
+    assert accuracy(model, fresh._replace(labels=fresh.cloudy)) >= 0.98
+    assert 0.45 <= accuracy(model, fresh) <= 0.55
 
 
-@pytest.mark.parametrize("seed", [101, 102])
-def test_the_fair_network_knows_the_tank(seed):
-    scenes = datasets.make_scenes(400, confounded=False, seed=seed)
-    assert accuracy(models.load_trained("scenes_fair"), scenes) >= 0.97
+def test_the_fair_network_knows_the_tank(fresh, confounded):
+    model = models.load_trained("scenes_fair")
+    assert accuracy(model, confounded) >= 0.97
+    assert accuracy(model, fresh) >= 0.97
 
 
 def test_occlusion_finds_the_sky_in_one_network_and_the_tank_in_the_other():
     shares = build_script("scenes").shares
-    sky, tank = shares(models.load_trained("scenes_confounded"), seed=21)
-    assert sky > 0.85 and tank < 0.05
-    sky, tank = shares(models.load_trained("scenes_fair"), seed=21)
+    sky, tank = shares(models.load_trained("scenes_confounded"), seed=21, n=16)
+    assert sky > 0.85
+    assert tank < 0.05
+    sky, tank = shares(models.load_trained("scenes_fair"), seed=21, n=16)
     assert tank > 0.4

@@ -1,9 +1,9 @@
 """Make squares_backgrounds.npz and squares_weights.npz: document 000's toy, and a network for it.
 
 Needs randimage 1.2 (PyPI), which draws the backgrounds; which ones come out also depends on
-matplotlib's list of colour maps (3.11 made ours). Four minutes on two cores, no network.
+matplotlib's list of colour maps (3.11 made ours). About six minutes on two cores, no network.
 With ``--check``, nothing is written: it trains the document's own network on the document's
-rectangle of 100 and on a rectangle of 0.5, for five seeds each (half a minute).
+rectangle of 100 and on a rectangle of 0.5, for five seeds each (a minute).
 """
 
 import random
@@ -54,7 +54,7 @@ def accuracy(model, squares):
 
 
 def check():
-    """Show that the document's network needs the document's rectangle of 100."""
+    """Print how well the document's network learns rectangles of 100, and of a sane grey."""
     for grey in (100.0, 0.5):
         for seed in range(5):
             squares = datasets.make_squares(200, seed=seed, grey=grey)
