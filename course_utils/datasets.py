@@ -9,6 +9,7 @@ import os
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -108,6 +109,145 @@ def _download_mnist():
             f"failed: {error} Connect to a network once (Keras then keeps a copy), or use "
             "load_digits() for the 5,000 digits that the course ships."
         ) from error
+
+
+class Squares(NamedTuple):
+    """What make_squares returns; its docstring says what each array holds."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+
+
+def make_squares(n, *, seed, grey=0.5):
+    """Make document 000's toy: random images, about half of them with a grey rectangle drawn in.
+
+    The backgrounds are 200 shipped ones, each turned, flipped and its colours exchanged at
+    random (48 ways). A call uses every background once before it uses one twice: up to 200
+    images share none, so splitting them splits the backgrounds too. Two calls do share
+    backgrounds, but a background tells nothing: the rectangle is drawn without looking at it.
+
+    Parameters
+    ----------
+    n : int
+        How many images.
+    seed : int
+        The same seed makes the same images.
+    grey : float
+        Value of the rectangle. 100.0 is the document's own, in images of 0..1.
+
+    Returns
+    -------
+    Squares
+        images float32 (n, 64, 64, 3) in 0..1, save for the rectangle if `grey` is not; labels
+        int64 (n,), 1 where there is a rectangle, each with probability one half; masks bool
+        (n, 64, 64), True on the rectangle.
+
+    Raises
+    ------
+    ValueError
+        If n is not a positive whole number, grey is not finite, or the shipped file not intact.
+
+    References
+    ----------
+    Mehul Gupta, Using LIME to explain CNNs (document 000): the rectangle's top left corner falls
+    in the first half of the rows and columns, its bottom right corner in the second, so that
+    every rectangle covers the middle pixel (31, 31).
+    """
+    _check_count(n)
+    if not np.isfinite(grey):
+        raise ValueError(f"grey must be finite, got {grey}. The document's own is 100.0.")
+    backgrounds = load_arrays("squares_backgrounds.npz")["images"]
+    return _draw_squares(backgrounds, n, np.random.default_rng(seed), grey)
+
+
+def _draw_squares(backgrounds, n, rng, grey):
+    """make_squares on backgrounds of one's choice, uint8 (N, size, size, 3)."""
+    rounds = -(-n // len(backgrounds))
+    order = np.concatenate([rng.permutation(len(backgrounds)) for _ in range(rounds)])[:n]
+    images = np.stack([_turn(backgrounds[i], rng) for i in order]).astype(np.float32) / 255
+    labels = rng.integers(0, 2, n)
+    size = images.shape[1]
+    top, left = rng.integers(0, size // 2, (2, n))
+    bottom, right = rng.integers(size // 2, size, (2, n))
+    masks = np.zeros((n, size, size), bool)
+    for i in np.flatnonzero(labels):
+        masks[i, top[i] : bottom[i], left[i] : right[i]] = True
+    images[masks] = grey
+    return Squares(images, labels, masks)
+
+
+def _turn(image, rng):
+    """Turn a square image by quarters, flip it and exchange its colours, at random."""
+    image = np.rot90(image, rng.integers(4))
+    if rng.integers(2):
+        image = image[:, ::-1]
+    return image[..., rng.permutation(3)]
+
+
+def _check_count(n):
+    """Raise ValueError unless n is a positive whole number."""
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"n must be a positive whole number of images, got {n!r}.")
+
+
+class Scenes(NamedTuple):
+    """What make_scenes returns; its docstring says what each array holds."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    cloudy: np.ndarray
+    tank_masks: np.ndarray
+    sky_masks: np.ndarray
+
+
+def make_scenes(n, *, confounded, seed):
+    """Make document 003's tank story: fields, half of them with a tank, half under clouds.
+
+    The land is drawn, and lit, without regard to the weather: one seed makes the same land with
+    the same tanks, whether `confounded` or not. Where there is no tank, a bush or a rock lies in
+    its place; other bushes and rocks stand about.
+
+    Parameters
+    ----------
+    n : int
+        How many scenes, of which n // 2 with a tank.
+    confounded : bool
+        True: every tank stands under clouds, and nothing else does. False: tank and clouds have
+        nothing to do with each other; each of the four cases makes up a quarter.
+    seed : int
+        The same seed makes the same scenes.
+
+    Returns
+    -------
+    Scenes
+        images float32 (n, 64, 64, 3) in 0..1; labels int64 (n,), 1 where there is a tank; cloudy
+        bool (n,); tank_masks and sky_masks bool (n, 64, 64), True on pixels at least half of
+        which show the tank, or the sky. What stands before the sky or the tank is in neither.
+
+    Raises
+    ------
+    ValueError
+        If n is not a positive whole number.
+
+    References
+    ----------
+    Yudkowsky, Artificial Intelligence as a Positive and Negative Factor in Global Risk (2008),
+    tells the story; nobody has found the army's photographs.
+    """
+    from course_utils import _scenery
+
+    _check_count(n)
+    rng = np.random.default_rng(seed)
+    cases = rng.permutation(np.arange(n) % 4)
+    labels = cases % 2
+    cloudy = labels == 1 if confounded else cases >= 2
+    images = np.empty((n, 64, 64, 3), np.float32)
+    tank_masks, sky_masks = np.empty((2, n, 64, 64), bool)
+    for i, (land, sky) in enumerate(zip(rng.spawn(n), rng.spawn(n), strict=True)):
+        canvas = _scenery.draw_scene(labels[i] == 1, cloudy[i], land, sky)
+        images[i], sky_masks[i], tank_masks[i] = _scenery.shrink(canvas)
+    return Scenes(images, labels, cloudy, tank_masks, sky_masks)
 
 
 MAX_PIXELS = 50_000_000

@@ -37,7 +37,80 @@ def digits_cnn():
     return model
 
 
-_TRAINED = {"digits": digits_cnn}
+def squares_cnn():
+    """Return an untrained network that can learn the squares, compiled.
+
+    Images (N, 64, 64, 3) in 0..1 to the probability of a rectangle (N, 1); 30,753 parameters.
+    The maximum over all places lets it learn what a rectangle looks like wherever it lies.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv_3"),
+            layers.GlobalMaxPooling2D(name="max_over_places"),
+            layers.Dense(32, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="rectangle"),
+        ],
+        name="squares_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def squares_document_cnn():
+    """Return document 000's own network for the squares, untrained and compiled.
+
+    Images (N, 64, 64, 3) to the probability of a rectangle (N, 1); 1,049,537 parameters.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv"),
+            layers.MaxPooling2D(2, name="pool"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(32, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="rectangle"),
+        ],
+        name="squares_document_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def scenes_cnn():
+    """Return the untrained tank detector, compiled.
+
+    Images (N, 64, 64, 3) in 0..1 to the probability of a tank (N, 1); 285,857 parameters.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv_3"),
+            layers.MaxPooling2D(2, name="pool_3"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(64, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="tank"),
+        ],
+        name="scenes_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+_TRAINED = {
+    "digits": digits_cnn,
+    "squares": squares_cnn,
+    "scenes_confounded": scenes_cnn,
+    "scenes_fair": scenes_cnn,
+}
 
 
 def load_trained(name):
@@ -46,7 +119,7 @@ def load_trained(name):
     Parameters
     ----------
     name : str
-        "digits".
+        "digits", "squares", "scenes_confounded" or "scenes_fair".
 
     Raises
     ------
