@@ -34,12 +34,15 @@ COLAB = [
 
 
 def find_python():
-    """The Python Colab has, or the nearest that it had."""
-    for name in ("python3.13", "python3.12"):
-        path = shutil.which(name)
-        if path and not subprocess.run([path, "--version"], capture_output=True).returncode:
-            return path
-    sys.exit("make colab-check needs Python 3.13 or 3.12, as Colab has.")
+    """The Python that was named, or the one Colab has, or the nearest that it had."""
+    named = [path for path in sys.argv[1:2] if path]
+    found = named + [path for path in map(shutil.which, ("python3.13", "python3.12")) if path]
+    if not found:
+        sys.exit(
+            "This needs Python 3.13 or 3.12, as Colab has. Where it is not on the path, name it: "
+            "make colab-check COLAB_PYTHON=/where/it/is/python3.13"
+        )
+    return found[0]
 
 
 def make_environment(folder):
