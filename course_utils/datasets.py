@@ -250,6 +250,53 @@ def make_scenes(n, *, confounded, seed):
     return Scenes(images, labels, cloudy, tank_masks, sky_masks)
 
 
+class Speech(NamedTuple):
+    """Spoken sentences as log-mel spectrograms, with who says what; see `load_speech`."""
+
+    mels: np.ndarray
+    sentences: np.ndarray
+    speakers: np.ndarray
+    split: np.ndarray
+    sentence_texts: tuple
+    speaker_names: tuple
+
+
+def load_speech():
+    """Load ten sentences spoken by 32 synthetic speakers, each sentence twice by each.
+
+    The sentences come in pairs of the same words in another order, and every speaker has a
+    microphone of their own.
+
+    Returns
+    -------
+    Speech
+        mels: float32 (640, 32, 96, 1), log-mel spectrograms in 0..1: 1 is the loudest of the
+        clip, 0 is 60 decibels below it or less; 32 bands, the lowest first, by 96 frames of
+        1/41 s. sentences, speakers: int64 (640,), indices into sentence_texts and
+        speaker_names, tuples of str. split: str (640,), "train", "validation" or "test"
+        (20, 6 and 6 speakers); no speaker is in two of them.
+
+    Raises
+    ------
+    ValueError
+        If the shipped file is not intact.
+
+    References
+    ----------
+    The voices are those of the synthesiser espeak-ng, so no person speaks; data/build/speech.py
+    makes them.
+    """
+    arrays = load_arrays("speech.npz")
+    return Speech(
+        mels=_as_images(arrays["mels"]),
+        sentences=arrays["sentences"].astype(np.int64),
+        speakers=arrays["speakers"].astype(np.int64),
+        split=arrays["split"],
+        sentence_texts=tuple(arrays["sentence_texts"].tolist()),
+        speaker_names=tuple(arrays["speaker_names"].tolist()),
+    )
+
+
 MAX_PIXELS = 50_000_000
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._logits import logit_model as logit_model
 from course_utils._shared import centre_square, check_images, check_photos
 from course_utils.datasets import data_file, load_arrays
 
@@ -105,11 +106,33 @@ def scenes_cnn():
     return model
 
 
+def speech_cnn():
+    """Return the untrained network that tells which of ten sentences is spoken, compiled.
+
+    Log-mel spectrograms (N, 32, 96, 1) in 0..1 to probabilities (N, 10); 70,362 parameters.
+    Layer k of the eight is conv_k, batch_norm_k, relu_k; relu_k is what it hands on.
+    """
+    filters, strides = (16, 16, 24, 24, 32, 32, 48, 64), (1, 2, 1, 2, 1, 2, 2, 1)
+    model = keras.Sequential([keras.Input((32, 96, 1))], name="speech_cnn")
+    for k, (n, stride) in enumerate(zip(filters, strides, strict=True), start=1):
+        # BatchNormalization has a shift of its own, so a bias would do nothing.
+        conv = layers.Conv2D(n, 3, stride, padding="same", use_bias=False, name=f"conv_{k}")
+        model.add(conv)
+        # With so few steps to an epoch, the default momentum of .99 lags far behind.
+        model.add(layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{k}"))
+        model.add(layers.ReLU(name=f"relu_{k}"))
+    model.add(layers.GlobalAveragePooling2D(name="pool"))
+    model.add(layers.Dense(10, activation="softmax", name="preds"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 _TRAINED = {
     "digits": digits_cnn,
     "squares": squares_cnn,
     "scenes_confounded": scenes_cnn,
     "scenes_fair": scenes_cnn,
+    "speech": speech_cnn,
 }
 
 
@@ -119,7 +142,7 @@ def load_trained(name):
     Parameters
     ----------
     name : str
-        "digits", "squares", "scenes_confounded" or "scenes_fair".
+        "digits", "squares", "scenes_confounded", "scenes_fair" or "speech".
 
     Raises
     ------
