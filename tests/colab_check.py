@@ -61,7 +61,7 @@ def run(python, notebook, folder):
     """Execute one notebook in a folder of its own; return what went wrong, or nothing."""
     folder.mkdir()
     shutil.copy(notebook, folder)
-    command = [python, "-m", "nbclient.cli", "--timeout=600", notebook.name]
+    command = [python.parent / "jupyter-execute", "--timeout=600", notebook.name]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return done.stderr[-3000:] if done.returncode else ""
 
