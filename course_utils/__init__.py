@@ -9,7 +9,16 @@ from importlib import import_module as _import_module
 
 __version__ = "0.1.0"
 
-__all__ = ["datasets", "inspection", "models", "plots", "quiz"]
+__all__ = [
+    "datasets",
+    "inspection",
+    "lime_image",
+    "metrics",
+    "models",
+    "occlusion",
+    "plots",
+    "quiz",
+]
 
 
 def __getattr__(name):

@@ -144,3 +144,30 @@ def centre_square(photo, size):
     resized = [np.asarray(c.resize((size, size), Image.Resampling.BICUBIC)) for c in channels]
     # In floats the filter's negative lobes overshoot at sharp edges; in bytes Pillow clips them.
     return np.stack(resized, axis=-1).clip(0, 255)
+
+
+def check_targets(model, targets, count):
+    """Return `targets` as int64 (count,): a class for each image, or one class for all.
+
+    A model with one sigmoid output has two classes, 0 and 1.
+
+    Raises ValueError on a wrong number of targets, on what is not a whole number, and on a class
+    the model does not have.
+    """
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "iu":
+        raise ValueError(f"targets must be whole numbers (classes), got {targets.dtype}.")
+    if targets.ndim == 0:
+        targets = np.full(count, targets)
+    if targets.shape != (count,):
+        raise ValueError(
+            f"targets must be one class for all {count} images, or {count} of them, "
+            f"got shape {targets.shape}."
+        )
+    classes = max(model.output_shape[-1], 2)
+    if targets.min() < 0 or targets.max() >= classes:
+        wrong = targets[(targets < 0) | (targets >= classes)][0]
+        raise ValueError(
+            f"target {wrong} does not exist: the model has classes 0 to {classes - 1}."
+        )
+    return targets.astype(np.int64)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from course_utils._logits import logit_model as logit_model
+from course_utils._scores import logit_model as logit_model
 from course_utils._shared import centre_square, check_images, check_photos
 from course_utils.datasets import data_file, load_arrays
 

@@ -183,3 +183,74 @@ def _plain_scale(images, cmap):
 def _signed_scale(values):
     largest = np.abs(values).max() or 1.0
     return {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
+
+
+def show_heatmap(image, heatmap, *, ax=None, label="importance", title=None, alpha=0.65):
+    """Lay a heat map of magnitudes over its image, with a colour bar, and return the Axes.
+
+    Parameters
+    ----------
+    image : array (H, W), (H, W, 1) or (H, W, 3)
+        Drawn in grey below the heat map; any scale. None draws the heat map alone.
+    heatmap : array (H, W)
+        Dark is the smallest value, bright the largest.
+    label : str
+        What the values are, beside the colour bar.
+    alpha : float
+        How much of the heat map covers the image, 0 to 1.
+
+    Raises ValueError if the shapes do not fit.
+    """
+    heatmap = _as_heatmap(heatmap)
+    ax = _axes(ax)
+    if image is not None:
+        ax.imshow(_as_backdrop(image, heatmap.shape), cmap="gray")
+    drawn = ax.imshow(heatmap, cmap=MAGNITUDE, alpha=1.0 if image is None else alpha)
+    return _finish(ax, drawn, label, title)
+
+
+def show_signed(image, heatmap, *, ax=None, label="importance", title=None, alpha=0.75):
+    """Lay a signed heat map over its image, centred on zero, and return the Axes.
+
+    Red speaks for the target, blue against it. Parameters and errors are those of
+    `show_heatmap`.
+    """
+    heatmap = _as_heatmap(heatmap)
+    ax = _axes(ax)
+    if image is not None:
+        ax.imshow(_as_backdrop(image, heatmap.shape), cmap="gray")
+    scale = _signed_scale(heatmap)
+    drawn = ax.imshow(heatmap, **scale, alpha=1.0 if image is None else alpha)
+    return _finish(ax, drawn, label, title)
+
+
+def _axes(ax):
+    return plt.subplots(figsize=(4.6, 3.8), layout="constrained")[1] if ax is None else ax
+
+
+def _finish(ax, drawn, label, title):
+    """Add a colour bar and a title to a heat map, and take its ticks away."""
+    bar = ax.figure.colorbar(drawn, ax=ax, label=label, fraction=0.046, pad=0.03)
+    bar.solids.set_alpha(1)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, fontsize=10)
+    return ax
+
+
+def _as_heatmap(heatmap):
+    heatmap = np.asarray(heatmap)
+    if heatmap.ndim != 2:
+        raise ValueError(
+            f"heatmap must have shape (height, width), got {heatmap.shape}. Explanations return "
+            "one for each image: pick one with heatmaps[0]."
+        )
+    return heatmap
+
+
+def _as_backdrop(image, shape):
+    """The image in shades of grey, (H, W), so that its colours do not mix with the heat map's."""
+    image = np.asarray(image, np.float32)
+    if image.shape[:2] != shape or image.ndim not in (2, 3):
+        raise ValueError(f"image {image.shape} and heatmap {shape} must have the same size.")
+    return image if image.ndim == 2 else image.mean(axis=-1)

@@ -1,8 +1,10 @@
-"""The scores before the final softmax or sigmoid; `models.logit_model` is its public name."""
+"""What a model says of images: the scores before its softmax, those of a target, in batches."""
 
 import weakref
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import layers
 
 
@@ -146,3 +148,47 @@ class _Scores(layers.Layer):
         else:
             scores = self.layer.convolution_op(inputs, self.layer.kernel)
         return scores if self.layer.bias is None else keras.ops.add(scores, self.layer.bias)
+
+
+def score_model(model, score):
+    """Return the model that gives the scores to explain: its logits, or its probabilities."""
+    if score == "logit":
+        return logit_model(model)
+    if score == "probability":
+        return model
+    raise ValueError(f'score must be "logit" or "probability", got {score!r}.')
+
+
+def of_target(outputs, targets, score):
+    """Pick each row's score of its target, (N,), from outputs (N, K), or (N, 1) with a sigmoid.
+
+    With one output, class 1 has that score, and class 0 what is opposite to it: the negative
+    logit, or one minus the probability.
+    """
+    if outputs.shape[-1] > 1:
+        return outputs[np.arange(len(outputs)), targets]
+    flipped = -outputs[:, 0] if score == "logit" else 1 - outputs[:, 0]
+    return np.where(targets == 1, outputs[:, 0], flipped)
+
+
+# From a model to its output and its compiled forward pass. The output tells whether the model
+# has had layers added or taken away since.
+_FORWARD = weakref.WeakKeyDictionary()
+
+
+def forward(model):
+    """Return the compiled forward pass of `model`, for any number of images; compiled once."""
+    output, compiled = _FORWARD.get(model, (None, None))
+    if output is not model.outputs[0]:
+        alive = weakref.ref(model)  # or the table would keep the model for ever
+        shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        compiled = tf.function(lambda x: alive()(x, training=False), input_signature=[shape])
+        _FORWARD[model] = (model.outputs[0], compiled)
+    return compiled
+
+
+def predict(model, images, batch_size):
+    """Return the outputs of `model` for images (N, H, W, C), a batch at a time, as numpy."""
+    run = forward(model)
+    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    return np.concatenate([run(tf.constant(batch)).numpy() for batch in batches])

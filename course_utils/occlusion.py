@@ -1,0 +1,135 @@
+"""Occlusion: cover a part of the image, and watch what becomes of the score."""
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from course_utils._scores import of_target, predict, score_model
+from course_utils._shared import check_images, check_targets
+
+
+def iter_occlusion(image, patch=14, stride=None, fill=0.0):
+    """Yield (row, column, occluded image) for each place of a patch that moves over `image`.
+
+    Parameters
+    ----------
+    image : array (H, W, C)
+    patch : int
+        Height and width of the patch, in pixels.
+    stride : int, optional
+        How far it moves, in pixels; `patch` if not given. The last patch of a row or column is
+        cut off at the image's edge.
+    fill : float, array (C,) or array (H, W, C)
+        What covers the image: one value, a colour, or another image.
+
+    Raises ValueError if the patch is larger than the image, or the stride larger than the patch,
+    which would leave gaps.
+
+    References
+    ----------
+    Zeiler and Fergus, Visualizing and Understanding Convolutional Networks (2014), section 4.2.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3:
+        raise ValueError(f"image must have shape (height, width, channels), got {image.shape}.")
+    fill = check_fill(fill, image.shape)
+    for row, column in patch_places(image.shape, patch, stride):
+        occluded = image.copy()
+        covered = np.s_[row : row + patch, column : column + patch]
+        occluded[covered] = fill[covered]
+        yield row, column, occluded
+
+
+def occlusion_map(
+    model,
+    images,
+    targets,
+    *,
+    patch=14,
+    stride=None,
+    fill=0.0,
+    score="probability",
+    batch_size=64,
+    progress=False,
+):
+    """Return how far the score of the target drops where a part of the image is covered.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : array (N, H, W, C)
+    targets : int or int array (N,)
+        The class to explain, for all images or for each.
+    patch, stride, fill
+        As in `iter_occlusion`.
+    score : "probability" or "logit"
+        Which score to watch.
+    batch_size : int
+        Occluded images that are in memory at a time.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    float32 (N, H, W)
+        The drop of the score, averaged over the patches that cover a pixel: positive where the
+        image speaks for the target, negative where it speaks against it.
+
+    Raises ValueError if an argument does not fit.
+
+    References
+    ----------
+    Zeiler and Fergus, Visualizing and Understanding Convolutional Networks (2014), section 4.2.
+    """
+    images = check_images(model, images)
+    targets = check_targets(model, targets, len(images))
+    fill = check_fill(fill, images.shape[1:])
+    places = patch_places(images.shape[1:], patch, stride)
+    scores = score_model(model, score)
+    whole = of_target(predict(scores, images, batch_size), targets, score)
+    heatmaps = np.zeros(images.shape[:3], np.float32)
+    covers = np.zeros(images.shape[1:3], np.float32)
+    for row, column in places:
+        covers[row : row + patch, column : column + patch] += 1
+    bar = tqdm(total=len(images) * len(places), disable=not progress, unit="image")
+    for n, image in enumerate(images):
+        for start in range(0, len(places), batch_size):
+            some = places[start : start + batch_size]
+            batch = np.repeat(image[np.newaxis], len(some), axis=0)
+            for occluded, (row, column) in zip(batch, some, strict=True):
+                covered = np.s_[row : row + patch, column : column + patch]
+                occluded[covered] = fill[covered]
+            left = of_target(
+                predict(scores, batch, batch_size), np.full(len(some), targets[n]), score
+            )
+            for (row, column), drop in zip(some, whole[n] - left, strict=True):
+                heatmaps[n, row : row + patch, column : column + patch] += drop
+            bar.update(len(some))
+    bar.close()
+    return heatmaps / covers
+
+
+def patch_places(shape, patch, stride):
+    """The upper left corners of the patches that together cover an image, as (row, column)."""
+    stride = patch if stride is None else stride
+    for name, value in (("patch", patch), ("stride", stride)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} must be a whole number of pixels, at least 1, got {value!r}.")
+    if patch > min(shape[:2]):
+        raise ValueError(f"a patch of {patch} pixels is larger than the image, {shape[:2]}.")
+    if stride > patch:
+        raise ValueError(f"a stride of {stride} leaves gaps between patches of {patch} pixels.")
+    rows, columns = (range(0, size - patch + stride, stride) for size in shape[:2])
+    return [(row, column) for row in rows for column in columns]
+
+
+def check_fill(fill, shape):
+    """Return `fill` as float32 (H, W, C), or say what is wrong with it."""
+    fill = np.asarray(fill, np.float32)
+    if fill.shape not in ((), shape[2:], tuple(shape)):
+        raise ValueError(
+            f"fill must be a number, a colour of {shape[2]} channels, or an image of shape "
+            f"{tuple(shape)}, got shape {fill.shape}."
+        )
+    if not np.isfinite(fill).all():
+        raise ValueError("fill must be finite.")
+    return np.broadcast_to(fill, shape)
