@@ -63,11 +63,15 @@ def watch(page, base):
         if response.status >= 400:
             wrong.append(f"answer {response.status}: {response.url}")
 
+    def on_failure(request):
+        if request.failure != "net::ERR_ABORTED":  # which is what leaving a page does
+            wrong.append(f"failed ({request.failure}): {request.url}")
+
     page.on("request", on_request)
     page.on("console", on_console)
     page.on("response", on_response)
     page.on("pageerror", lambda error: wrong.append(f"uncaught error: {error}"))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    page.on("requestfailed", on_failure)
     return wrong
 
 
@@ -138,7 +142,8 @@ def overflow_problems(page):
           const root = document.documentElement;
           if (root.scrollWidth > root.clientWidth)
             wrong.push(`the page is ${root.scrollWidth} px wide in ${root.clientWidth} px`);
-          const article = document.querySelector('article') ?? document.body;
+          const article = document.querySelector('article, main .bd-article-container')
+            ?? document.body;
           const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
           const framed = new Set(), outside = new Set();
           for (const e of article.querySelectorAll('*')) {
@@ -167,7 +172,8 @@ def maths_problems(page):
     return page.evaluate(
         r"""() => {
           const wrong = [];
-          const article = document.querySelector('article') ?? document.body;
+          const article = document.querySelector('article, main .bd-article-container')
+            ?? document.body;
           for (const e of article.querySelectorAll('.math, .output .text_latex'))
             if (!e.querySelector('mjx-container')) wrong.push(`not rendered: ${e.textContent}`);
           for (const e of article.querySelectorAll('[data-mjx-error]'))
@@ -255,7 +261,7 @@ def link_problems(site):
 def alt_problems(page):
     """Pictures of the article whose alternative text says nothing."""
     wrong, sources = [], {}
-    for image in (page.article or page).find_all("img"):
+    for image in page.article.find_all("img") if page.article else []:
         source, alt = image.get("src", ""), (image.get("alt") or "").strip()
         if len(alt) < 20 or PICTURE_FILE.fullmatch(alt):
             wrong.append(f"{source} has the alt text {alt!r}: describe what is to be seen")
