@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 AXE = json.dumps(
     {
         "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
-        "resultTypes": ["violations"],
+        "resultTypes": ["violations", "incomplete"],
         "preload": False,  # it fetches what style sheets import from the wrong folder
     }
 )
@@ -124,7 +124,15 @@ def axe_problems(page):
         }"""
     )
     page.evaluate(AXE_SCRIPT)
-    found = page.evaluate(f"axe.run(document, {AXE}).then(results => results.violations)")
+    # Axe is not sure about text of its background's colour, which may be hidden on purpose: no.
+    found = page.evaluate(
+        f"""axe.run(document, {AXE}).then(({{violations, incomplete}}) => {{
+          for (const rule of incomplete)
+            rule.nodes = rule.nodes.filter(node => node.any.some(
+              check => check.data?.messageKey === 'equalRatio'));
+          return [...violations, ...incomplete];
+        }})"""
+    )
     return [
         f"{rule['id']} ({rule['help']}): {shorten(node['html'], 200)} "
         f"{shorten(node['failureSummary'], 300)}"
