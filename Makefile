@@ -60,7 +60,7 @@ lock: env
 	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
 
 colab-check: env
-	$(BIN)/python tests/colab_check.py
+	$(BIN)/python tests/colab_check.py "$(COLAB_PYTHON)"
 
 publish-as:
 	@test -n "$(REPO)" || { echo "Name the repository: make publish-as REPO=owner/name" >&2; exit 1; }

@@ -1,6 +1,7 @@
-"""What the modules share: checks of what callers pass, and the look-up of layers."""
+"""What the modules share: checks of what callers pass, the look-up of layers, the crop."""
 
 import numpy as np
+from PIL import Image
 
 
 def check_images(model, images):
@@ -61,3 +62,85 @@ def find_layer(model, layer):
             return candidate
     listed = ", ".join(f"{i}: {candidate.name}" for i, candidate in enumerate(layers))
     raise ValueError(f"the model has no layer {layer!r}. It has {listed}.")
+
+
+def layer_calls(model):
+    """Return the calls a model consists of, in order: (layer, tensors in, tensors out).
+
+    Walks back from the model's outputs. A layer's own `input` and `output` are those of its first
+    call, which can be another model's, or an earlier state of a Sequential that was added to.
+    """
+    calls, seen = [], {id(tensor) for tensor in model.inputs}
+
+    def visit(tensor):
+        if id(tensor) in seen:
+            return
+        layer, call, _ = tensor._keras_history
+        node = layer._inbound_nodes[call]
+        for needed in node.input_tensors:
+            visit(needed)
+        seen.update(id(made) for made in node.output_tensors)
+        calls.append((layer, node.input_tensors, node.output_tensors))
+
+    for output in model.outputs:
+        visit(output)
+    return calls
+
+
+def layer_output(model, layer):
+    """Return the tensor that a layer, as `find_layer` takes it, puts out within `model`."""
+    found = find_layer(model, layer)
+    outputs = [tensors[0] for called, _, tensors in layer_calls(model) if called is found]
+    if not outputs:
+        raise ValueError(f"layer {found.name!r} does not lead to the output of {model.name!r}.")
+    return outputs[-1]
+
+
+def check_photos(photos):
+    """Return `photos` as uint8 or float32 (N, height, width, 3) in 0..255, or say what is wrong.
+
+    Raises ValueError on a wrong rank, other channels than three, an empty batch, a type that is
+    not numeric, values outside 0..255, and floats that lie within 0..1, whose scale is unclear.
+    """
+    try:
+        photos = np.asarray(photos)
+    except ValueError:  # numpy's "inhomogeneous shape"
+        raise ValueError("the photos differ in size: pass them one by one.") from None
+    if photos.dtype.kind not in "fiu":
+        raise ValueError(f"photos must be numbers in 0..255, got an array of {photos.dtype}.")
+    if photos.ndim not in (3, 4) or photos.shape[-1] != 3 or 0 in photos.shape:
+        raise ValueError(
+            "photos must have shape (height, width, 3) or (N, height, width, 3) and hold at least "
+            f"a pixel, got {photos.shape}. load_photo turns any image file into RGB."
+        )
+    low, high = photos.min(), photos.max()
+    if not (low >= 0 and high <= 255):  # NaN fails every comparison
+        raise ValueError(
+            f"photos must be in 0..255, got {low:.4g} to {high:.4g}. If they are already "
+            "preprocessed, pass them to the model as they are."
+        )
+    if photos.dtype.kind == "f" and 0 < high <= 1:
+        raise ValueError(
+            f"photos are floats in 0..255, and these reach only {high:.4g}: if their scale is "
+            "0..1, multiply them by 255."
+        )
+    kind = np.float32 if photos.dtype.kind == "f" else np.uint8
+    return photos.reshape(-1, *photos.shape[-3:]).astype(kind, copy=False)
+
+
+def centre_square(photo, size):
+    """Return the largest square in the middle of `photo`, resized to `size` × `size`.
+
+    `photo` is uint8 or float32 (height, width, channels) in 0..255; the square is of the same
+    type. Pillow's bicubic filter resizes it, because it is sharp and yet averages over all the
+    pixels that shrink into one; OpenCV's skips pixels, or blurs (INTER_AREA).
+    """
+    side = min(photo.shape[:2])
+    top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
+    square = photo[top : top + side, left : left + side]
+    if side == size:
+        return square.copy()
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(square, -1, 0)]
+    resized = [np.asarray(c.resize((size, size), Image.Resampling.BICUBIC)) for c in channels]
+    # In floats the filter's negative lobes overshoot at sharp edges; in bytes Pillow clips them.
+    return np.stack(resized, axis=-1).clip(0, 255)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from course_utils._shared import check_built, check_images, find_layer
+from course_utils._shared import check_built, check_images, find_layer, layer_calls, layer_output
 
 
 class LayerRow(NamedTuple):
@@ -41,9 +41,8 @@ def layer_table(model):
     """
     check_built(model)
     return [
-        LayerRow(layer.name, type(layer).__name__, tuple(layer.output.shape), layer.count_params())
-        for layer in model.layers
-        if not isinstance(layer, kl.InputLayer)
+        LayerRow(layer.name, type(layer).__name__, tuple(outputs[0].shape), layer.count_params())
+        for layer, _, outputs in layer_calls(model)
     ]
 
 
@@ -71,12 +70,10 @@ def receptive_fields(model):
     # A field is (size, stride, start), each an array of (rows, columns).
     fields = {id(model.inputs[0]): (np.array([1, 1]), np.array([1, 1]), np.array([0, 0]))}
     rows = []
-    for layer in model.layers:
-        if isinstance(layer, kl.InputLayer):
-            continue
-        seen = [fields[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
-        field = _field_after(layer, _join(layer, seen), image_size)
-        fields[id(layer.output)] = field
+    for layer, inputs, outputs in layer_calls(model):
+        joined = _join(layer, [fields[id(tensor)] for tensor in inputs])
+        field = _field_after(layer, joined, inputs[0].shape, image_size)
+        fields[id(outputs[0])] = field
         rows.append(ReceptiveField(layer.name, *(tuple(int(n) for n in part) for part in field)))
     return rows
 
@@ -126,7 +123,7 @@ def _join(layer, fields):
     return end - start, strides[0], start
 
 
-def _field_after(layer, field, image_size):
+def _field_after(layer, field, input_shape, image_size):
     size, stride, start = field
     if isinstance(layer, _SEES_ALL) or not stride.any():
         return image_size, np.array([0, 0]), np.array([0, 0])
@@ -141,27 +138,25 @@ def _field_after(layer, field, image_size):
         window = np.array(layer.pool_size if pooling else layer.kernel_size)
         if not pooling:
             window = (window - 1) * np.array(layer.dilation_rate) + 1
-        padding = _padding_before(layer, window) if layer.padding == "same" else np.array([0, 0])
-        return (
-            size + (window - 1) * stride,
-            stride * np.array(layer.strides),
-            start - padding * stride,
-        )
+        padding = _padding_before(layer, window, input_shape)
+        strides = np.array(layer.strides)
+        return size + (window - 1) * stride, stride * strides, start - padding * stride
     raise ValueError(
         f"the receptive field of layer {layer.name!r} ({type(layer).__name__}) is not defined "
         "here. For a nested model, ask for the receptive fields of the inner model."
     )
 
 
-def _padding_before(layer, window):
-    """How many rows and columns of zeros ``padding="same"`` puts above and to the left."""
-    inputs = layer.input.shape[1:3]
-    if None in inputs:
+def _padding_before(layer, window, input_shape):
+    """How many rows and columns of zeros a layer puts above and to the left of its input."""
+    if layer.padding == "valid":
+        return np.array([0, 0])
+    if None in input_shape[1:3]:
         raise ValueError(
             f"layer {layer.name!r} pads by the size of its input, which this model leaves open. "
             "Build the model with a fixed image size."
         )
-    strides, inputs = np.array(layer.strides), np.array(inputs)
+    strides, inputs = np.array(layer.strides), np.array(input_shape[1:3])
     outputs = -(-inputs // strides)
     return np.maximum((outputs - 1) * strides + window - inputs, 0) // 2
 
@@ -204,16 +199,19 @@ def feature_maps(model, images, layer, *, batch_size=64):
     batch_size : int
         Images that are in memory at a time.
 
-    Raises ValueError if the images do not fit the model, there is no such layer, or its output
-    is not a stack of maps.
+    Raises
+    ------
+    ValueError
+        If the images do not fit the model, there is no such layer, or its output is not a stack
+        of maps.
     """
-    found = find_layer(model, layer)
     images = check_images(model, images)
-    if len(found.output.shape) != 4:
+    output = layer_output(model, layer)
+    if len(output.shape) != 4:
         raise ValueError(
-            f"layer {found.name!r} has no feature maps: its output has shape "
-            f"{tuple(found.output.shape)}, not (N, height, width, channels)."
+            f"layer {find_layer(model, layer).name!r} has no feature maps: its output has shape "
+            f"{tuple(output.shape)}, not (N, height, width, channels)."
         )
-    up_to_layer = keras.Model(model.inputs, found.output)
+    up_to_layer = keras.Model(model.inputs[0], output)
     batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     return np.concatenate([np.asarray(up_to_layer(b, training=False)) for b in batches])

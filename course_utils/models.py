@@ -1,10 +1,17 @@
 """The course's networks: how they are built, and their trained weights."""
 
+import json
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
 import keras
 import numpy as np
 from keras import layers
 
-from course_utils.datasets import load_arrays
+from course_utils._logits import logit_model as logit_model
+from course_utils._shared import centre_square, check_images, check_photos
+from course_utils.datasets import data_file, load_arrays
 
 
 def digits_cnn():
@@ -31,7 +38,102 @@ def digits_cnn():
     return model
 
 
-_TRAINED = {"digits": digits_cnn}
+def squares_cnn():
+    """Return an untrained network that can learn the squares, compiled.
+
+    Images (N, 64, 64, 3) in 0..1 to the probability of a rectangle (N, 1); 30,753 parameters.
+    The maximum over all places lets it learn what a rectangle looks like wherever it lies.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv_3"),
+            layers.GlobalMaxPooling2D(name="max_over_places"),
+            layers.Dense(32, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="rectangle"),
+        ],
+        name="squares_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def squares_document_cnn():
+    """Return document 000's own network for the squares, untrained and compiled.
+
+    Images (N, 64, 64, 3) to the probability of a rectangle (N, 1); 1,049,537 parameters.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv"),
+            layers.MaxPooling2D(2, name="pool"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(32, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="rectangle"),
+        ],
+        name="squares_document_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def scenes_cnn():
+    """Return the untrained tank detector, compiled.
+
+    Images (N, 64, 64, 3) in 0..1 to the probability of a tank (N, 1); 285,857 parameters.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv_3"),
+            layers.MaxPooling2D(2, name="pool_3"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(64, activation="relu", name="dense"),
+            layers.Dense(1, activation="sigmoid", name="tank"),
+        ],
+        name="scenes_cnn",
+    )
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def speech_cnn():
+    """Return the untrained network that tells which of ten sentences is spoken, compiled.
+
+    Log-mel spectrograms (N, 32, 96, 1) in 0..1 to probabilities (N, 10); 70,362 parameters.
+    Layer k of the eight is conv_k, batch_norm_k, relu_k; relu_k is what it hands on.
+    """
+    filters, strides = (16, 16, 24, 24, 32, 32, 48, 64), (1, 2, 1, 2, 1, 2, 2, 1)
+    model = keras.Sequential([keras.Input((32, 96, 1))], name="speech_cnn")
+    for k, (n, stride) in enumerate(zip(filters, strides, strict=True), start=1):
+        # BatchNormalization has a shift of its own, so a bias would do nothing.
+        conv = layers.Conv2D(n, 3, stride, padding="same", use_bias=False, name=f"conv_{k}")
+        model.add(conv)
+        # With so few steps to an epoch, the default momentum of .99 lags far behind.
+        model.add(layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{k}"))
+        model.add(layers.ReLU(name=f"relu_{k}"))
+    model.add(layers.GlobalAveragePooling2D(name="pool"))
+    model.add(layers.Dense(10, activation="softmax", name="preds"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+_TRAINED = {
+    "digits": digits_cnn,
+    "squares": squares_cnn,
+    "scenes_confounded": scenes_cnn,
+    "scenes_fair": scenes_cnn,
+    "speech": speech_cnn,
+}
 
 
 def load_trained(name):
@@ -40,7 +142,7 @@ def load_trained(name):
     Parameters
     ----------
     name : str
-        "digits".
+        "digits", "squares", "scenes_confounded", "scenes_fair" or "speech".
 
     Raises
     ------
@@ -69,3 +171,201 @@ def set_weights(model, arrays):
             f"the first is {differ[0][0]} {differ[0][1]}."
         )
     model.set_weights([arrays[weight.path].astype(np.float32) for weight in model.weights])
+
+
+class ImageClassifier(NamedTuple):
+    """A network that knows ImageNet's 1,000 classes, and what it takes to show it a photo.
+
+    A photo is uint8 or float (height, width, 3), red, green, blue in 0..255, of any size; photos
+    are (N, height, width, 3). Floats that lie within 0..1 are refused, since they would be black.
+    """
+
+    model: keras.Model
+    """Images as `preprocess` returns them -> probabilities (N, 1000)."""
+    preprocess: Callable
+    """preprocess(photos) -> float32 (N, size, size, 3): `crop`, then the network's own scaling."""
+    decode: Callable
+    """decode(probabilities, top=5) -> for each image the list of its likeliest classes, each an
+    (index, name, probability)."""
+    crop: Callable
+    """crop(photos) -> the centre square at the network's size, in 0..255 (uint8, or float32 for
+    floats): what the network sees, to be shown. One photo in, one photo out."""
+    unprocess: Callable
+    """unprocess(images) -> uint8 (N, size, size, 3): the photos that `preprocess` would turn into
+    `images`; what no photo can be is clipped to 0..255."""
+    size: int
+    """The height and width of its images, in pixels."""
+    class_names: list
+    """The 1,000 names; a class's index is its place in the list. Two names stand twice."""
+    name: str
+
+
+# What each network was trained on: the mean and spread of red, green and blue that its scaling
+# takes away and divides by, and whether it reads the channels in the order blue, green, red.
+_IMAGENET = {
+    "efficientnet_lite0": (127, 128, False),
+    "vgg16": ((123.68, 116.779, 103.939), 1, True),
+    "resnet50": ((123.68, 116.779, 103.939), 1, True),
+    "mobilenet_v2": (127.5, 127.5, False),
+}
+_KERAS_APPLICATIONS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2"}
+
+
+def imagenet_classifier(name="efficientnet_lite0"):
+    """Return a network trained on ImageNet, with what it takes to show it photos.
+
+    Parameters
+    ----------
+    name : str
+        "efficientnet_lite0", which the course ships; or "vgg16", "resnet50" or "mobilenet_v2",
+        whose weights Keras downloads the first time (528, 98 and 14 MB).
+
+    Returns
+    -------
+    ImageClassifier
+        ``model``, ``preprocess``, ``decode``, ``crop``, ``unprocess``, ``size``,
+        ``class_names`` and ``name``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or a shipped file is not intact.
+    RuntimeError
+        If the weights need a download and there is no network.
+
+    References
+    ----------
+    EfficientNet-Lite0: `efficientnet_lite0`. VGG16: Simonyan and Zisserman, arXiv:1409.1556.
+    ResNet50: He et al., arXiv:1512.03385. MobileNetV2: Sandler et al., arXiv:1801.04381.
+    """
+    if name not in _IMAGENET:
+        known = ", ".join(repr(n) for n in _IMAGENET)
+        raise ValueError(f"the course knows no ImageNet network {name!r}. It knows {known}.")
+    model = _imagenet_model(name)
+    size = model.input_shape[1]
+    class_names = json.loads(data_file("imagenet_classes.json").read_text(encoding="utf-8"))
+    mean, spread, blue_first = _IMAGENET[name]
+    mean = np.float32(mean)
+    order = slice(None, None, -1 if blue_first else 1)
+
+    def crop(photos):
+        """Return the centre squares at the network's size, in 0..255: what the network sees."""
+        squares = np.stack([centre_square(photo, size) for photo in check_photos(photos)])
+        return squares if np.ndim(photos) == 4 else squares[0]
+
+    def preprocess(photos):
+        """Return what the model takes, float32 (N, size, size, 3), for one photo or several."""
+        squares = np.reshape(crop(photos), (-1, size, size, 3)).astype(np.float32)
+        return ((squares - mean) / spread)[..., order]
+
+    def unprocess(images):
+        """Return the photos that `preprocess` would turn into `images`, uint8 and clipped."""
+        photos = check_images(model, images)[..., order] * spread + mean
+        return photos.round().clip(0, 255).astype(np.uint8)
+
+    def decode(probabilities, top=5):
+        """Return each image's `top` likeliest classes, as lists of (index, name, probability)."""
+        return _likeliest(probabilities, class_names, top)
+
+    return ImageClassifier(model, preprocess, decode, crop, unprocess, size, class_names, name)
+
+
+def _imagenet_model(name):
+    """The network itself, from the course's own file or through Keras."""
+    if name not in _KERAS_APPLICATIONS:
+        model = efficientnet_lite0()
+        set_weights(model, load_arrays(f"{name}_weights.npz"))
+        return model
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # Keras sets none, and would wait for ever on a dead network
+    try:
+        return getattr(keras.applications, _KERAS_APPLICATIONS[name])(weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        raise RuntimeError(
+            f"imagenet_classifier({name!r}) downloads its weights through Keras, and that failed: "
+            f"{error} Connect to a network once (Keras then keeps a copy), or use "
+            'imagenet_classifier("efficientnet_lite0"), which the course ships.'
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def _likeliest(probabilities, class_names, top):
+    """For each row of `probabilities`, its `top` (index, name, probability), likeliest first."""
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
+        raise ValueError(
+            f"probabilities must have shape (N, {len(class_names)}), got {probabilities.shape}."
+        )
+    if not ((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all():  # NaN fails as well
+        raise ValueError(
+            "probabilities must be in 0..1: these are not. Logits need a softmax first."
+        )
+    if not 1 <= top <= len(class_names):
+        raise ValueError(f"top must be from 1 to {len(class_names)}, got {top}.")
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [(int(i), class_names[i], float(row[i])) for i in indices]
+        for row, indices in zip(probabilities, order, strict=True)
+    ]
+
+
+def efficientnet_lite0():
+    """Return the untrained EfficientNet-Lite0.
+
+    Images (N, 224, 224, 3) to probabilities (N, 1000); 4,694,024 parameters. It is a stem, 16
+    blocks ``block0`` to ``block15``, each of which widens its channels (``_expand``), looks at
+    each channel by itself (``_depthwise``) and narrows them again (``_project``), and a head.
+    The last feature maps, 7 × 7, are those of ``head_relu``.
+
+    References
+    ----------
+    Tan and Le, EfficientNet (ICML 2019), arXiv:1905.11946; the "lite" variants, without
+    squeeze-and-excitation and with ReLU6, were published by TensorFlow in 2020.
+    """
+    # Repeats, kernel, stride of the first repeat, widening, channels that come out.
+    stages = [
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    ]
+    images = keras.Input((224, 224, 3), name="images")
+    x = _conv_norm(images, "stem", 32, kernel=3, strides=2)
+    index = 0
+    for repeats, kernel, strides, widening, channels in stages:
+        for repeat in range(repeats):
+            first = strides if repeat == 0 else 1
+            x = _inverted_bottleneck(x, f"block{index}", kernel, first, widening, channels)
+            index += 1
+    x = _conv_norm(x, "head", 1280)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dropout(0.2, name="dropout")(x)
+    probabilities = layers.Dense(1000, activation="softmax", name="predictions")(x)
+    return keras.Model(images, probabilities, name="efficientnet_lite0")
+
+
+def _inverted_bottleneck(x, name, kernel, strides, widening, channels):
+    """Widen, filter each channel, narrow; add the input where the shapes allow it."""
+    shortcut = x
+    if widening > 1:
+        x = _conv_norm(x, f"{name}_expand", widening * x.shape[-1])
+    x = _conv_norm(x, f"{name}_depthwise", None, kernel, strides)
+    x = _conv_norm(x, f"{name}_project", channels, relu=False)
+    if strides == 1 and shortcut.shape[-1] == channels:
+        x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return x
+
+
+def _conv_norm(x, name, filters, kernel=1, strides=1, relu=True):
+    """A convolution (depthwise if `filters` is None), batch normalisation and ReLU6."""
+    options = {"strides": strides, "padding": "same", "use_bias": False, "name": name}
+    if filters is None:
+        x = layers.DepthwiseConv2D(kernel, **options)(x)
+    else:
+        x = layers.Conv2D(filters, kernel, **options)(x)
+    x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_norm")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x

@@ -23,14 +23,23 @@ def write_weights(name, model, folder=DATA):
 
 
 def write_sums(folder=DATA):
-    """Write SHA256SUMS anew, in the format of the sha256sum program."""
+    """Write SHA256SUMS anew, as the sha256sum program would, and the copy of it in the README."""
+    folder = Path(folder)
     files = sorted(
         path
-        for path in Path(folder).rglob("*")
+        for path in folder.rglob("*")
         if path.suffix in {".npz", ".jpg", ".json"} and "build" not in path.parts
     )
-    lines = [
+    sums = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
         for path in files
-    ]
-    (Path(folder) / "SHA256SUMS").write_text("".join(lines))
+    )
+    (folder / "SHA256SUMS").write_text(sums)
+    readme = folder / "README.md"
+    if readme.is_file():
+        text = readme.read_text(encoding="utf8").split("\n## Checksums\n")[0].rstrip("\n")
+        readme.write_text(f"{text}\n\n## Checksums\n\n```\n{sums}```\n", encoding="utf8")
+
+
+if __name__ == "__main__":
+    write_sums()

@@ -1,0 +1,237 @@
+"""Draws the scenes of datasets.make_scenes: a field under a sky, perhaps with a tank in it.
+
+A canvas is uint8 (256, 256, 4): red, green, blue, and what the pixel shows (LAND, SKY or TANK).
+Every stroke sets all four, so the truth about a picture cannot part from the picture.
+"""
+
+import cv2
+import numpy as np
+
+SIZE, FINE = 64, 4  # a picture's size, and how many times finer it is drawn
+WIDE = SIZE * FINE
+LAND, SKY, TANK = 0, 1, 2
+
+# Colours go from shade to light, or from far to near.
+GRASS = np.array([(176, 180, 104), (98, 132, 54)])
+LEAVES = np.array([(36, 62, 30), (56, 90, 38), (88, 122, 52)])
+NEEDLES = np.array([(26, 52, 40), (48, 82, 56)])
+STONE = np.array([(84, 82, 74), (124, 120, 108), (162, 156, 142)])
+WHITE_CLOUD = np.array([(206, 220, 236), (238, 244, 250), (255, 255, 255)])
+GREY_CLOUD = np.array([(116, 122, 132), (134, 140, 149), (154, 159, 167)])
+CAMOUFLAGE = np.array([(52, 62, 38), (92, 102, 58), (136, 118, 78)], np.uint8)
+TRACKS, WHEELS, OUTLINE = (40, 40, 34), (92, 92, 72), (30, 34, 22)
+
+
+def draw_scene(tank, cloudy, land, sky):
+    """Draw a scene with two generators, so that the land does not depend on the weather."""
+    canvas = np.zeros((WIDE, WIDE, 4), np.uint8)
+    horizon = int(land.integers(100, 120))
+    (_draw_clouds if cloudy else _draw_sunshine)(canvas, horizon, sky)
+    _draw_field(canvas, horizon, land)
+    for y, x, width, draw in sorted(_plan(tank, horizon, land), key=lambda thing: thing[0]):
+        nearness = 0.6 + 0.5 * (y - horizon) / (WIDE - horizon)
+        draw(canvas, int(x), int(y), width * nearness, land)
+    return canvas
+
+
+def shrink(canvas):
+    """Return a canvas's picture, float32 (64, 64, 3) in 0..1, and its masks of sky and of tank.
+
+    A pixel belongs to a mask if at least half of the 16 fine pixels it is made of do.
+    """
+    picture = np.float32(_shrink(canvas)[..., :3]) / 255
+    sky, tank = (_shrink(np.float32(canvas[..., 3] == thing)) >= 0.5 for thing in (SKY, TANK))
+    return picture, sky, tank
+
+
+def _shrink(array):
+    """Average the squares of 4 x 4."""
+    return cv2.resize(array, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _draw_sunshine(canvas, horizon, rng):
+    """Fill the canvas with a blue sky, a sun and a few small clouds."""
+    _fill_sky(canvas, (58, 128, 214), (200, 226, 242), horizon)
+    x, y = rng.integers(24, WIDE - 24), rng.integers(18, 40)
+    _circles(canvas, [x], [y], 13, (255, 240, 176), SKY)
+    for _ in range(rng.integers(1, 4)):
+        x, y = rng.integers(0, WIDE), rng.integers(12, horizon - 34)
+        _draw_clump(canvas, x, y, rng.integers(18, 30), 9, WHITE_CLOUD, SKY, rng)
+
+
+def _draw_clouds(canvas, horizon, rng):
+    """Fill the canvas with a grey sky."""
+    _fill_sky(canvas, (112, 118, 128), (190, 192, 194), horizon)
+    for y in np.linspace(-4, horizon - 36, 7):
+        shades = GREY_CLOUD + rng.integers(-10, 11)
+        x, width = rng.integers(0, WIDE), rng.integers(60, 110)
+        _draw_clump(canvas, x, y, width, rng.integers(16, 24), shades, SKY, rng)
+    canvas[:horizon] = cv2.blur(canvas[:horizon], (11, 11))
+
+
+def _fill_sky(canvas, top, low, horizon):
+    rows = np.linspace(0, WIDE / horizon, WIDE).clip(0, 1)
+    canvas[..., :3] = _blend(top, low, rows)[:, None]
+    canvas[..., 3] = SKY
+
+
+def _draw_field(canvas, horizon, rng):
+    """Draw two ridges of hills, and the field before them."""
+    for height, colour in ((26, (126, 152, 162)), (12, (102, 136, 96))):
+        ridge = horizon - height * _noise(1, 6, 1, WIDE, rng)[0]
+        _fill(canvas, [(0, WIDE), *enumerate(ridge), (WIDE, WIDE)], colour, LAND)
+    rows = WIDE - horizon
+    speckle = 0.16 * rng.random((rows, WIDE), np.float32)
+    light = 0.8 + 0.22 * _noise(9, 4, rows, WIDE, rng) + speckle
+    grass = _blend(*GRASS, np.linspace(0, 1, rows))[:, None]
+    canvas[horizon:, :, :3] = grass * light[..., None]
+    canvas[horizon:, :, 3] = LAND
+
+
+def _plan(tank, horizon, rng):
+    """List what stands in the field as (y and x of its foot, its width, what draws it)."""
+    # Where there is no tank, a bush or a rock takes its place: an empty place would tell.
+    y, x = rng.integers(horizon + 56, WIDE - 12), rng.integers(50, WIDE - 50)
+    decoy, size = (_draw_rock, 48) if rng.random() < 0.5 else (_draw_bush, 58)
+    things = [(y, x, 84, _draw_tank) if tank else (y, x, size, decoy)]
+    for _ in range(rng.integers(4, 9)):
+        draw, size = (_draw_fir, 30) if rng.random() < 0.4 else (_draw_tree, 40)
+        things.append((horizon + rng.integers(2, 26), rng.integers(0, WIDE), size, draw))
+    for _ in range(rng.integers(4, 9)):
+        draw, size = (_draw_rock, 26) if rng.random() < 0.4 else (_draw_bush, 34)
+        foot, place = rng.integers(horizon + 14, WIDE), rng.integers(0, WIDE)
+        if not (0 <= foot - y < 36 and abs(place - x) < 68):  # nothing hides the tank
+            things.append((foot, place, size, draw))
+    return things
+
+
+def _draw_tank(canvas, x, y, width, rng):
+    """A tank on its shadow, in camouflage, with some grass before it."""
+    way = rng.choice((-1, 1))
+
+    def at(*points):  # points in widths: forward and up from the middle of the foot
+        return [(x + way * width * forward, y - width * up) for forward, up in points]
+
+    hull = at((-0.52, 0.16), (-0.5, 0.27), (0.34, 0.29), (0.53, 0.2), (0.5, 0.14))
+    turret = at((-0.28, 0.28), (-0.24, 0.42), (-0.1, 0.46), (0.12, 0.45), (0.25, 0.29))
+    _draw_shadow(canvas, x, y, width)
+    tracks = at((-0.5, 0.13), (-0.44, 0.2), (0.44, 0.2), (0.52, 0.14), (0.41, 0), (-0.41, 0))
+    _fill(canvas, tracks, TRACKS, TANK)
+    axles = np.transpose(at(*((forward, 0.075) for forward in (-0.36, -0.18, 0, 0.18, 0.36))))
+    _circles(canvas, *axles, 0.065 * width, WHEELS, TANK)
+    _circles(canvas, *axles, 0.025 * width, TRACKS, TANK)
+    _line(canvas, at((0.2, 0.37), (0.72, 0.42)), 0.06 * width, CAMOUFLAGE[0], TANK)
+    _line(canvas, at((0.66, 0.415), (0.74, 0.425)), 0.09 * width, OUTLINE, TANK)
+    _fill(canvas, at((-0.12, 0.44), (-0.11, 0.5), (0.04, 0.5), (0.05, 0.44)), OUTLINE, TANK)
+    for plate in (hull, turret):
+        _fill_camouflage(canvas, plate, rng)
+    for _ in range(7):
+        foot = x + width * rng.uniform(-0.5, 0.5)
+        blade = [(foot, y + 2), (foot + rng.uniform(-3, 3), y - rng.uniform(2, 9))]
+        _line(canvas, blade, 2, GRASS[1] * rng.uniform(0.8, 1.1), LAND)
+
+
+def _fill_camouflage(canvas, corners, rng):
+    """Fill a plate of the tank with three blotchy colours, dark at its edge."""
+    inside = np.zeros((WIDE, WIDE), np.uint8)
+    cv2.fillPoly(inside, [_whole(corners)], 1)
+    rows, columns = np.nonzero(inside)
+    blotches = _noise(36, 36, WIDE, WIDE, rng)[rows, columns]
+    canvas[rows, columns, :3] = CAMOUFLAGE[np.digitize(blotches, (0.4, 0.62))]
+    canvas[rows, columns, 3] = TANK
+    cv2.polylines(canvas, [_whole(corners)], True, (*OUTLINE, TANK), 1)
+
+
+def _draw_tree(canvas, x, y, width, rng):
+    tall = width * rng.uniform(1.0, 1.5)
+    _draw_shadow(canvas, x, y, width)
+    _line(canvas, [(x, y), (x, y - 0.6 * tall)], 0.12 * width, (84, 64, 44), LAND)
+    leaves = LEAVES * rng.uniform(0.85, 1.2)
+    _draw_clump(canvas, x, y - 0.75 * tall, 0.42 * width, 0.4 * width, leaves, LAND, rng)
+
+
+def _draw_fir(canvas, x, y, width, rng):
+    tall = width * rng.uniform(1.6, 2.4)
+    _draw_shadow(canvas, x, y, width)
+    _line(canvas, [(x, y), (x, y - 0.3 * tall)], 0.12 * width, (74, 56, 40), LAND)
+    shade, light = NEEDLES * rng.uniform(0.85, 1.2)
+    for low, spread in ((0.12, 0.5), (0.36, 0.4), (0.6, 0.28)):
+        foot, tip = y - low * tall, y - min(1, low + 0.45) * tall
+        left, right = x - spread * width, x + spread * width
+        _fill(canvas, [(left, foot), (right, foot), (x, tip)], shade, LAND)
+        _fill(canvas, [(left, foot), (x, foot), (x, tip)], light, LAND)
+
+
+def _draw_bush(canvas, x, y, width, rng):
+    _draw_shadow(canvas, x, y, width)
+    leaves = LEAVES * rng.uniform(0.85, 1.2)
+    _draw_clump(canvas, x, y - 0.26 * width, 0.42 * width, 0.2 * width, leaves, LAND, rng)
+
+
+def _draw_rock(canvas, x, y, width, rng):
+    _draw_shadow(canvas, x, y, width)
+    shade, middle, light = STONE * rng.uniform(0.85, 1.15)
+    angles = np.linspace(np.pi, 0, 8)
+    high = rng.uniform(0.5, 0.75) * width * rng.uniform(0.8, 1.1, 8) * np.sin(angles)
+    across = x + 0.5 * width * np.cos(angles)
+    _fill(canvas, zip(across, y - high, strict=True), middle, LAND)
+    _fill(canvas, [(x, y), *zip(across[4:], y - high[4:], strict=True)], shade, LAND)
+    top = zip(across[2:6], y - high[2:6], strict=True)
+    _fill(canvas, [*top, (x + 0.1 * width, y - 0.4 * high.max())], light, LAND)
+
+
+def _draw_clump(canvas, x, y, width, height, shades, what, rng):
+    """A cloud, a crown or a bush: heaped rounds, the lighter ones fewer and further up-left."""
+    for step, colour in enumerate(shades):
+        angles, reach = rng.uniform(0, 2 * np.pi, 10), np.sqrt(rng.random(10)) * (1 - 0.2 * step)
+        across = x - 0.12 * step * width + reach * width * np.cos(angles)
+        down = y - 0.22 * step * height + reach * height * np.sin(angles)
+        _circles(canvas, across, down, height * (0.62 - 0.13 * step), colour, what)
+
+
+def _draw_shadow(canvas, x, y, width):
+    """Darken the ground under something that stands at (x, y)."""
+    left, right = max(0, int(x - 0.6 * width)), min(WIDE, int(x + 0.7 * width))
+    top, low = max(0, int(y - 0.09 * width)), min(WIDE, int(y + 0.09 * width) + 1)
+    across = (np.arange(left, right) - x - 0.05 * width) / (0.62 * width)
+    down = (np.arange(top, low) - y) / (0.09 * width)
+    inside = across**2 + down[:, None] ** 2 < 1
+    ground = canvas[top:low, left:right]
+    ground[inside, :3] = ground[inside, :3] * 0.62
+    ground[inside, 3] = LAND
+
+
+def _noise(rows, columns, high, wide, rng):
+    """Smooth noise in 0..1: rows x columns random numbers, stretched to (high, wide)."""
+    coarse = rng.random((rows, columns), np.float32)
+    return cv2.resize(coarse, (wide, high), interpolation=cv2.INTER_LINEAR)
+
+
+def _blend(start, end, weights):
+    """Colours from start to end, (N, 3), at weights (N,) of 0..1."""
+    weights = weights[:, None].astype(np.float32)
+    return np.float32(start) * (1 - weights) + np.float32(end) * weights
+
+
+def _whole(points):
+    """Points as OpenCV takes them."""
+    return np.round([*points]).astype(np.int32)
+
+
+def _ink(colour, what):
+    """Red, green and blue as OpenCV takes them, and what they paint."""
+    return (*map(float, colour), what)
+
+
+def _fill(canvas, corners, colour, what):
+    cv2.fillPoly(canvas, [_whole(corners)], _ink(colour, what))
+
+
+def _line(canvas, ends, thick, colour, what):
+    cv2.line(canvas, *_whole(ends).tolist(), _ink(colour, what), max(1, round(thick)))
+
+
+def _circles(canvas, across, down, radius, colour, what):
+    ink, radius = _ink(colour, what), max(1, round(radius))
+    for centre in _whole(np.transpose((across, down))).tolist():
+        cv2.circle(canvas, centre, radius, ink, cv2.FILLED)

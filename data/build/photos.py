@@ -1,0 +1,44 @@
+"""Remake four of the photos, byte for byte: chelsea, coffee, and from Debian citrus and bridge.
+
+chelsea and coffee come with scikit-image. citrus and bridge come with Debian's palapeli-data:
+unpack it (`apt-get download palapeli-data`, `dpkg-deb -x`) and pass its folder `collection`.
+The other eight were fetched from Wikimedia Commons (data/README.md has the addresses) and are
+kept as they are. A few seconds, no network.
+
+    python data/build/photos.py [path/to/usr/share/palapeli/collection]
+"""
+
+import sys
+from pathlib import Path
+
+import skimage
+from _common import DATA, write_sums
+from PIL import Image
+
+SIDE = 400
+
+
+def shrink(source, target):
+    """Write `source` as a JPEG whose long side is 400 px."""
+    with Image.open(source) as image:
+        scale = SIDE / max(image.size)
+        size = [round(side * scale) for side in image.size]
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small.save(target, "JPEG", quality=85, optimize=True)
+
+
+def remake(folder, palapeli=None):
+    """Write the photos whose sources are at hand into `folder` and return their names."""
+    from_skimage = Path(skimage.__file__).parent / "data"
+    sources = {name: from_skimage / f"{name}.png" for name in ("chelsea", "coffee")}
+    if palapeli:
+        sources["citrus"] = Path(palapeli) / "citrus-fruits.jpg"
+        sources["bridge"] = Path(palapeli) / "cincinnati-bridge.jpg"
+    for name, source in sources.items():
+        shrink(source, Path(folder) / f"{name}.jpg")
+    return sorted(sources)
+
+
+if __name__ == "__main__":
+    print("remade:", *remake(DATA / "photos", *sys.argv[1:2]))
+    write_sums()

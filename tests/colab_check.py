@@ -1,0 +1,89 @@
+"""Run every chapter with the versions Colab has, from an empty folder, with only the wheel.
+
+`make colab-check`; not part of CI. Needs a Python 3.13 or 3.12 and the network: it makes an
+environment with Colab's versions, installs the wheel into it without its dependencies, as the
+setup cell does, and executes the notebooks, each in a folder that holds nothing else.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# What Colab's runtime of 2026-08-19 has of what the chapters import.
+COLAB = [
+    "tensorflow==2.20.0",
+    "keras==3.13.2",
+    "numpy==2.1.3",
+    "scikit-image==0.25.2",
+    "scikit-learn==1.6.1",
+    "matplotlib==3.10.0",
+    "opencv-python==5.0.0.93",
+    "ipykernel<7",
+    "nbclient",
+    "pillow",
+    "scipy",
+    "tqdm",
+    "umap-learn",
+    "lime",
+]
+# lime has no wheel, and its metadata asks for nothing that is not above.
+
+
+def find_python():
+    """The Python that was named, or the one Colab has, or the nearest that it had."""
+    named = [path for path in sys.argv[1:2] if path]
+    found = named + [path for path in map(shutil.which, ("python3.13", "python3.12")) if path]
+    if not found:
+        sys.exit(
+            "This needs Python 3.13 or 3.12, as Colab has. Where it is not on the path, name it: "
+            "make colab-check COLAB_PYTHON=/where/it/is/python3.13"
+        )
+    return found[0]
+
+
+def make_environment(folder):
+    """Make the environment and return its Python."""
+    subprocess.run([find_python(), "-m", "venv", folder / "env"], check=True)
+    python = folder / "env/bin/python"
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    pip = [python, "-m", "pip", "install", "-qq"]
+    subprocess.run([*pip, *COLAB], check=True)
+    subprocess.run([*pip, "--no-deps", next(folder.glob("*.whl"))], check=True)
+    return python
+
+
+def run(python, notebook, folder):
+    """Execute one notebook in a folder of its own; return what went wrong, or nothing."""
+    folder.mkdir()
+    shutil.copy(notebook, folder)
+    command = [python, "-m", "nbclient.cli", "--timeout=600", notebook.name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.stderr[-3000:] if done.returncode else ""
+
+
+def main():
+    """Run them all; exit with 1 if one failed."""
+    failed = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        print("Making an environment with Colab's versions ...", flush=True)
+        python = make_environment(folder)
+        for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            begun = time.monotonic()
+            error = run(python, notebook, folder / notebook.stem)
+            failed += bool(error)
+            seconds = time.monotonic() - begun
+            print(
+                f"{notebook.stem}: {'failed' if error else 'passed'}, {seconds:.0f} s", flush=True
+            )
+            print(error, end="")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

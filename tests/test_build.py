@@ -1,0 +1,158 @@
+"""The build's own machinery: what is executed when, what a failure says, who publishes where."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = 'REPOSITORY = "owner--not-set/opening-the-black-box"'
+
+
+def notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small copy of the repository's shape, with two notebooks that need no TensorFlow."""
+    for folder in ("book/_ext", "course_utils", "data", "notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    for script in ("execute.py", "publish_as.py"):
+        shutil.copy(ROOT / "book/_ext" / script, tmp_path / "book/_ext")
+    (tmp_path / "course_utils/idea.py").write_text("x = 1\n")
+    (tmp_path / "data/numbers.npz").write_bytes(b"123")
+    (tmp_path / "requirements.lock").write_text("")
+    notebook(tmp_path / "notebooks/01_good.ipynb", "print(1)", "print(2)")
+    notebook(tmp_path / "notebooks/02_fine.ipynb", "print(3)")
+    return tmp_path
+
+
+def execute(project):
+    command = [sys.executable, project / "book/_ext/execute.py"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_only_what_changed_is_executed(project):
+    assert "Executing 2 of 2" in execute(project)[1]
+    assert execute(project)[1].strip() == "All 2 notebooks are up to date."
+
+    notebook(project / "notebooks/02_fine.ipynb", "print(4)")
+    assert "Executing 1 of 2" in execute(project)[1]
+
+    (project / "course_utils/idea.py").write_text("x = 2\n")
+    assert "Executing 2 of 2" in execute(project)[1]
+
+    (project / "_build/.doctrees").mkdir()
+    notebook(project / "notebooks/02_fine.ipynb", "print(5)")
+    assert "Executing 1 of 2" in execute(project)[1]
+    assert not (project / "_build/.doctrees").exists(), "Sphinx would show the old outputs"
+
+
+def test_the_cache_is_keyed_on_package_data_and_versions(project, monkeypatch):
+    monkeypatch.syspath_prepend(project / "book/_ext")
+    script = importlib.import_module("execute")
+    monkeypatch.setattr(script, "ROOT", project)
+    seen = {script.fingerprint()}
+    (project / "course_utils/idea.py").write_text("x = 2\n")
+    seen.add(script.fingerprint())
+    os.utime(project / "course_utils/idea.py", (1, 1))  # as `touch` does
+    seen.add(script.fingerprint())
+    (project / "data/numbers.npz").write_bytes(b"124")
+    seen.add(script.fingerprint())
+    (project / "requirements.lock").write_text("numpy==3")
+    seen.add(script.fingerprint())
+    assert len(seen) == 5
+    (project / "notebooks/03.ipynb").write_text("{}")
+    assert script.fingerprint() in seen
+
+
+def test_a_failing_cell_is_named_and_the_others_are_kept(project):
+    notebook(project / "notebooks/02_fine.ipynb", "ready = True", "raise KeyError('no such thing')")
+    code, _, errors = execute(project)
+    assert code == 1
+    assert "notebooks/02_fine.ipynb: cell 2 of 2 failed with KeyError: 'no such thing'" in errors
+    assert "raise KeyError" in errors
+    assert "1 of 2 notebooks failed: notebooks/02_fine.ipynb" in errors
+
+
+def test_a_kernel_that_dies_is_named(project):
+    notebook(project / "notebooks/02_fine.ipynb", "x = 1", "import os; os._exit(3)")
+    code, _, errors = execute(project)
+    assert code == 1
+    assert "notebooks/02_fine.ipynb: cell 2 of 2 failed with DeadKernelError" in errors
+
+
+def test_an_interrupted_run_keeps_what_was_done(project):
+    notebook(project / "notebooks/02_fine.ipynb", "import time; time.sleep(300)")
+    command = [sys.executable, project / "book/_ext/execute.py"]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in run.stdout:
+        if "01_good" in line:
+            break
+    os.killpg(run.pid, 2)  # what Ctrl-C sends to everything in the terminal
+    begun = time.monotonic()
+    assert "What had been executed is kept" in run.communicate(timeout=60)[1]
+    assert time.monotonic() - begun < 30
+    assert run.returncode == 1
+    notebook(project / "notebooks/02_fine.ipynb", "print(5)")
+    assert "Executing 1 of 2" in execute(project)[1]
+
+
+def test_publishing_elsewhere_changes_every_place(project):
+    old = "owner--not-set/opening-the-black-box"
+    shutil.copy(ROOT / "_config.yml", project)
+    (project / "README.md").write_text(f"[here](https://github.com/{old})")
+    notebook(project / "notebooks/01_good.ipynb", SETUP)
+    publish = [sys.executable, project / "book/_ext/publish_as.py"]
+    subprocess.run([*publish, "ada-l/black.box"], check=True, capture_output=True)
+    for file in ("_config.yml", "README.md", "notebooks/01_good.ipynb"):
+        text = (project / file).read_text()
+        assert "ada-l/black.box" in text, file
+        assert old not in text, file
+    subprocess.run([*publish, "grace/other"], check=True, capture_output=True)
+    assert "https://github.com/grace/other" in (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "ada", "ada/", "a--b/c", "-a/c", "a-/c", "https://github.com/a/b", "a/b/c", "a b/c"],
+)
+def test_what_cannot_be_a_repository_is_refused(project, name):
+    shutil.copy(ROOT / "_config.yml", project)
+    before = (project / "_config.yml").read_text()
+    publish = [sys.executable, project / "book/_ext/publish_as.py", name]
+    run = subprocess.run(publish, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "expected owner/name" in run.stderr
+    assert (project / "_config.yml").read_text() == before
+
+
+def test_no_file_names_a_registry_or_a_path_of_a_machine():
+    pattern = (
+        r"(^|[^.[:alnum:]_])/(work|tmp|root|home)/|pypi\.org|registry\.npmjs|files\.pythonhosted"
+    )
+    grep = [
+        "git",
+        "grep",
+        "-nIE",
+        pattern,
+        "--",
+        ".",
+        ":!tests/test_build.py",
+        ":!tests/site",
+        ":!.ci",
+    ]
+    found = subprocess.run(grep, cwd=ROOT, capture_output=True, text=True).stdout
+    assert not found, found

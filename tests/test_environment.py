@@ -1,0 +1,142 @@
+"""pyproject.toml, environment.yml and the lock say the same; the wheel works on its own."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NAMED_BY_THE_OWNER = {
+    "jupyter-book",
+    "jupyterlab",
+    "tensorflow",
+    "keras-vis",
+    "lime",
+    "numpy",
+    "matplotlib",
+    "opencv-python",
+}
+
+
+def project_requirements():
+    """Every requirement of pyproject.toml, those of the extras included."""
+    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    return [Requirement(line) for requirements in lists for line in requirements]
+
+
+def locked_versions():
+    """Each locked package with its versions (one for each range of Pythons)."""
+    lock = (ROOT / "requirements.lock").read_text()
+    versions = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock, re.MULTILINE):
+        versions.setdefault(canonicalize_name(name), []).append(Version(version))
+    return versions
+
+
+def test_the_lock_holds_a_right_version_of_every_requirement():
+    locked = locked_versions()
+    for requirement in project_requirements():
+        versions = locked[canonicalize_name(requirement.name)]
+        assert all(v in requirement.specifier for v in versions), f"{requirement}: {versions}"
+
+
+def test_the_lock_holds_hashes_and_no_addresses():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"^--", lock, re.MULTILINE)
+    entries = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert len(entries) > 100
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_npm_lock_holds_hashes_and_no_addresses():
+    lock = (ROOT / "book/package-lock.json").read_text()
+    assert "://" not in lock
+    assert '"integrity": "sha512-' in lock
+
+
+def test_environment_yml_agrees_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (pip,) = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
+    named = {r.name: r.specifier for r in map(Requirement, pip[:-1])}
+    assert set(named) == NAMED_BY_THE_OWNER
+    assert "graphviz" in conda
+    assert SpecifierSet(conda[0].removeprefix("python ")) == SpecifierSet(
+        PROJECT["requires-python"]
+    )
+    ours = {r.name: r.specifier for r in project_requirements()}
+    assert named == {name: ours[name] for name in named}
+    extras = re.fullmatch(r"--editable \.\[([\w,]+)\]", pip[-1]).group(1).split(",")
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy without the checkout's own leftovers."""
+    folder = tmp_path_factory.mktemp("wheel")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    source = folder / "source"
+    for file in filter(None, files):
+        if file.startswith(("course_utils/", "data/", "LICENSE", "README", "pyproject")):
+            target = source / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / file).read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        folder,
+        source,
+    ]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+def test_a_script_in_an_empty_folder_works_with_only_the_wheel(wheel, tmp_path):
+    # An environment of its own that sees the installed libraries, but not this checkout.
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env/bin/python"
+    own = next((tmp_path / "env/lib").glob("python*/site-packages"))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*command, "--target", own, wheel], check=True, capture_output=True)
+    libraries = Path(pytest.__file__).parents[1]
+    script = f"""
+import sys
+sys.path.append({str(libraries)!r})
+import course_utils
+from course_utils import datasets, models
+assert str(course_utils.__file__).startswith({str(own)!r}), course_utils.__file__
+_, (images, labels) = datasets.load_digits()
+network = models.load_trained("digits")
+print((network.predict(images, verbose=0).argmax(1) == labels).mean())
+print(datasets.load_photo("dog").shape)
+"""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run = subprocess.run([python, "-I", "-c", script], cwd=empty, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    accuracy, shape = run.stdout.split("\n")[:2]
+    assert float(accuracy) >= 0.965
+    assert shape == "(224, 224, 3)"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    script = "import course_utils, sys; print({'numpy', 'keras', 'matplotlib'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

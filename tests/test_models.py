@@ -1,0 +1,46 @@
+"""The networks and their trained weights."""
+
+import numpy as np
+import pytest
+
+from course_utils import datasets, models
+
+
+def test_the_digit_network_is_the_documents():
+    model = models.digits_cnn()
+    assert model.count_params() == 1_199_882
+    assert [layer.count_params() for layer in model.layers if layer.weights] == [
+        320,
+        18_496,
+        1_179_776,
+        1_290,
+    ]
+
+
+def test_the_trained_digit_network_reads_the_test_digits():
+    _, (images, labels) = datasets.load_digits()
+    probabilities = models.load_trained("digits").predict(images, verbose=0)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() >= 0.965
+
+
+def test_trained_networks_do_not_share_their_weights():
+    first, second = models.load_trained("digits"), models.load_trained("digits")
+    first.layers[0].kernel.assign(first.layers[0].kernel * 0)
+    assert np.abs(second.layers[0].kernel).max() > 0.1
+
+
+def test_an_unknown_network_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"no trained network 'cats'. It has 'digits'"):
+        models.load_trained("cats")
+
+
+def test_weights_of_another_network_are_refused_and_nothing_changes():
+    model = models.digits_cnn()
+    before = model.get_weights()
+    arrays = {w.path: w.numpy() for w in model.weights}
+    first = next(iter(arrays))
+    arrays[first] = arrays[first][..., :-1]
+    with pytest.raises(ValueError, match="not the weights of digits_cnn"):
+        models.set_weights(model, arrays)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
