@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help env book test check-site lab data lock colab-check publish-as clean
+.PHONY: help env book test check-site bench lab data lock colab-check publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
 	@echo "make test        lint, notebook rules and the tests of the package"
 	@echo "make check-site  open every built page in Chromium (after make book)"
+	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make data        remake every file in data/ from its source"
 	@echo "make lock        choose new versions of everything the course needs"
@@ -48,6 +49,9 @@ test: env
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
 	$(BIN)/python -m pytest tests/site -n 2
+
+bench: env
+	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .
