@@ -47,7 +47,7 @@ test: env
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site -n 2
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .
