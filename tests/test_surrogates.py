@@ -164,6 +164,23 @@ def test_influence_is_what_leaving_a_point_out_does():
         assert (np.sign(guess) == np.sign(exact))[clear].all()
 
 
+def test_influence_is_the_derivative_by_the_weight_of_a_point():
+    """Of 500 copies of each point, one is a 500th of its weight: small enough for a derivative."""
+    inputs, labels = two_classes(20)
+    new, copies, ridge = np.array([0.2, -0.1, 0.4]), 500, 5.0
+
+    def loss(rows, classes):
+        theta = surrogates.fit_logistic(rows, classes, ridge=copies * ridge)
+        return np.logaddexp(0, -(new @ theta[:-1] + theta[-1]))
+
+    many, classes = np.repeat(inputs, copies, axis=0), np.repeat(labels, copies)
+    found = influence(inputs, labels, new, 1, ridge=ridge)
+    for i in (0, 7, 19):
+        one = i * copies
+        change = loss(np.delete(many, one, 0), np.delete(classes, one)) - loss(many, classes)
+        assert copies * change == pytest.approx(found[i], rel=2e-3)
+
+
 def test_leave_one_out_is_retraining_by_someone_else():
     inputs, labels = two_classes(30)
     new, label = np.array([0.2, -0.1, 0.4]), 1
