@@ -7,14 +7,15 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help env book test check-site lab data lock colab-check publish-as clean
+.PHONY: help env book test check-site bench lab data lock colab-check publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
 	@echo "make test        lint, notebook rules and the tests of the package"
 	@echo "make check-site  open every built page in Chromium (after make book)"
+	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
-	@echo "make data        remake every file in data/ from its source"
+	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make colab-check run the chapters with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
@@ -42,18 +43,23 @@ book: env
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
 	$(BIN)/python -m pytest tests --ignore tests/site
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site -n 2
+
+bench: env
+	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .
 
 data: env
-	for script in data/build/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \
+	(apt-get install espeak-ng). Nothing was written." >&2; exit 1; }
+	for script in data/build/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

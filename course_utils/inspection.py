@@ -199,8 +199,11 @@ def feature_maps(model, images, layer, *, batch_size=64):
     batch_size : int
         Images that are in memory at a time.
 
-    Raises ValueError if the images do not fit the model, there is no such layer, or its output
-    is not a stack of maps.
+    Raises
+    ------
+    ValueError
+        If the images do not fit the model, there is no such layer, or its output is not a stack
+        of maps.
     """
     images = check_images(model, images)
     output = layer_output(model, layer)

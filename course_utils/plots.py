@@ -34,7 +34,10 @@ def show_grid(images, titles=None, *, columns=8, cmap="gray", signed=False, labe
     title : str, optional
         What stands above the whole figure.
 
-    Raises ValueError if there is nothing to draw, or as many titles as images are not given.
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or as many titles as images are not given.
     """
     images = _as_pictures(images)
     if titles is not None and len(titles) != len(images):
@@ -77,7 +80,10 @@ def show_filters(kernels, *, channel=0, columns=8, title=None):
     channel : int
         The input channel to draw.
 
-    Raises ValueError if `kernels` does not have four axes, or has no such channel.
+    Raises
+    ------
+    ValueError
+        If `kernels` does not have four axes, or has no such channel.
     """
     kernels = np.asarray(kernels)
     if kernels.ndim != 4:
@@ -199,7 +205,10 @@ def show_heatmap(image, heatmap, *, ax=None, label="importance", title=None, alp
     alpha : float
         How much of the heat map covers the image, 0 to 1.
 
-    Raises ValueError if the shapes do not fit.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
     heatmap = _as_heatmap(heatmap)
     ax = _axes(ax)

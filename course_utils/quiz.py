@@ -35,7 +35,10 @@ def ask(question, *answers):
     *answers : (str, bool, str)
         At least two: the answer, whether it is right, and why. Exactly one is right.
 
-    Raises ValueError if an answer is not such a triple, or not exactly one of them is right.
+    Raises
+    ------
+    ValueError
+        If an answer is not such a triple, or not exactly one of them is right.
     """
     if len(answers) < 2 or not all(
         isinstance(a, tuple) and len(a) == 3 and isinstance(a[1], bool) and a[2] for a in answers

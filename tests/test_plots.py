@@ -82,3 +82,64 @@ def test_the_architecture_is_drawn_where_the_caller_says():
 def test_what_cannot_be_drawn_is_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+IMAGE = np.random.default_rng(0).uniform(size=(4, 6, 3))
+HEATMAP = np.linspace(-1, 3, 24).reshape(4, 6)
+
+
+def test_a_signed_heat_map_is_centred_on_zero_and_red_speaks_for_the_target():
+    backdrop, drawn = plots.show_signed(IMAGE, HEATMAP).images
+    assert drawn.get_clim() == (-3, 3)
+    assert np.array_equal(drawn.get_array(), HEATMAP)
+    red, _, blue, _ = drawn.to_rgba(3.0)
+    assert red > 0.3 > blue
+    red, _, blue, _ = drawn.to_rgba(-3.0)
+    assert blue > 0.3 > red
+    assert np.allclose(backdrop.get_array(), IMAGE.mean(axis=-1)), "no colours below colours"
+    assert backdrop.get_cmap().name == "gray"
+    assert 0 < drawn.get_alpha() < 1
+
+
+def test_a_heat_map_of_magnitudes_goes_from_its_smallest_to_its_largest_value():
+    drawn = plots.show_heatmap(IMAGE, HEATMAP).images[-1]
+    assert drawn.get_clim() == (-1, 3)
+    brightness = drawn.to_rgba(np.linspace(-1, 3, 9))[:, :3].sum(axis=-1)
+    assert (np.diff(brightness) > 0).all()
+
+
+@pytest.mark.parametrize("draw", [plots.show_heatmap, plots.show_signed])
+def test_a_heat_map_s_colour_bar_says_what_the_values_are(draw):
+    axis = draw(IMAGE, HEATMAP, label="drop of probability", title="a seven")
+    bar = axis.images[-1].colorbar
+    assert bar.ax.get_ylabel() == "drop of probability"
+    assert bar.solids.get_alpha() == 1, "or its colours would not be those of the label"
+    assert axis.get_title() == "a seven"
+
+
+@pytest.mark.parametrize("draw", [plots.show_heatmap, plots.show_signed])
+def test_a_heat_map_can_stand_alone_on_the_caller_s_axes(draw):
+    _, axis = plt.subplots()
+    assert draw(None, np.zeros((4, 6)), ax=axis) is axis
+    assert len(axis.images) == 1
+    assert axis.images[0].get_alpha() == 1
+
+
+@pytest.mark.parametrize("draw", [plots.show_heatmap, plots.show_signed])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])
+def test_grey_and_coloured_images_lie_below_heat_maps(draw, shape):
+    assert draw(np.ones(shape), HEATMAP).images[0].get_array().shape == (4, 6)
+
+
+@pytest.mark.parametrize("draw", [plots.show_heatmap, plots.show_signed])
+@pytest.mark.parametrize(
+    ("image", "heatmap", "message"),
+    [
+        (None, HEATMAP[np.newaxis], r"got \(1, 4, 6\).*heatmaps\[0\]"),
+        (IMAGE[:3], HEATMAP, r"image \(3, 6, 3\) and heatmap \(4, 6\) must have the same size"),
+        (IMAGE[np.newaxis], HEATMAP, "must have the same size"),
+    ],
+)
+def test_what_is_not_a_heat_map_of_the_image_is_refused(draw, image, heatmap, message):
+    with pytest.raises(ValueError, match=message):
+        draw(image, heatmap)

@@ -63,6 +63,10 @@ def copy_mathjax(app):
     shutil.copyfile(MATHJAX, target / "tex-svg.js")
 
 
+# A page opened from a disk may not fetch another, which is where the search takes excerpts from.
+SEARCH_FROM_DISK = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:';"
+
+
 def drop_thebe(app, pagename, templatename, context, doctree):
     """Leave out sphinx-thebe, which throws an error on every page and which no page uses."""
     for kind in ("script_files", "css_files"):
@@ -74,9 +78,16 @@ def drop_thebe(app, pagename, templatename, context, doctree):
         ]
 
 
+def skip_alias(app, what, name, obj, skip, options):
+    """Leave out a record's fields where nothing is said of them but their number."""
+    return skip or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+
+
 def setup(app):
     """Register all of it with Sphinx."""
     app.add_directive("gallery", Gallery)
+    app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("autodoc-skip-member", skip_alias)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,120 @@
+"""What the benchmarks share: fair timing, tables, and their sections of book/how_fast.md."""
+
+import ctypes
+import gc
+import json
+import os
+import platform
+import re
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "book" / "how_fast.md"
+
+OPENING = """# How fast is it?
+
+`make bench` writes this page: it measures, on your computer, and puts its numbers here. The \
+contenders of a table take turns within every round, so that what else the computer does \
+meets them all alike; a ratio is the median of the rounds' ratios. Processor time adds up \
+all cores. Peak memory is that of the whole process, TensorFlow and the network included.
+"""
+
+
+class Timing(NamedTuple):
+    """What the rounds of one contender took."""
+
+    seconds: list  # each round's time on the clock
+    cpu: list  # each round's processor time, all cores together
+    memory: float  # the process's peak resident memory in MB, or NaN where Linux does not tell
+
+
+def compare(contenders, rounds=5):
+    """Run functions in turn, `rounds` times, after one run that does not count.
+
+    `contenders` is a dict from names to functions without arguments; returns a dict from the
+    names to their `Timing`.
+    """
+    timings = {name: Timing([], [], _peak_memory(run)) for name, run in contenders.items()}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            cpu, start = time.process_time(), time.perf_counter()
+            run()
+            timings[name].seconds.append(time.perf_counter() - start)
+            timings[name].cpu.append(time.process_time() - cpu)
+    return timings
+
+
+def ratio(one, other, clock="seconds"):
+    """How many times longer `one` took than `other`: the median of the rounds' ratios."""
+    pairs = zip(getattr(one, clock), getattr(other, clock), strict=True)
+    return median(a / b for a, b in pairs)
+
+
+def compare_table(timings, reference):
+    """The table of `compare`'s timings, each with its ratio to the one named `reference`."""
+    rows = [
+        (
+            name,
+            f"{median(timing.seconds):.3g} s",
+            f"{ratio(timing, timings[reference]):.2f}",
+            f"{median(timing.cpu):.3g} s",
+            f"{ratio(timing, timings[reference], 'cpu'):.2f}",
+            f"{timing.memory:,.0f} MB",
+        )
+        for name, timing in timings.items()
+    ]
+    return table(("", "time", "ratio", "processor time", "ratio", "peak memory"), rows)
+
+
+def table(header, rows):
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine():
+    """A sentence on the processor and the versions, without names of hosts or paths."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy"))
+    return (
+        f"Measured on {os.cpu_count()} cores of {_processor()}, {platform.system()}, "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def publish(name, heading, text, numbers):
+    """Print a benchmark's text, make it a section of the page, and keep its numbers as JSON."""
+    print(f"\n## {heading}\n\n{text}")
+    results = ROOT / "_build" / "benchmarks"
+    results.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(), **numbers}
+    (results / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    old = PAGE.read_text() if PAGE.exists() else ""
+    sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", old, re.MULTILINE))
+    sections[heading] = f"\n{text}\n\n{machine()}\n"
+    parts = [f"## {title}\n\n{body.strip()}\n" for title, body in sorted(sections.items())]
+    PAGE.write_text("\n".join([OPENING, *parts]))
+
+
+def _peak_memory(run):
+    """The peak of the process's memory in MB while `run()` runs, as Linux counts it, or NaN."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier contenders freed
+        Path("/proc/self/clear_refs").write_text("5")  # start the peak anew
+    except (OSError, AttributeError):
+        run()
+        return float("nan")
+    run()
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def _processor():
+    try:
+        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,89 @@
+"""The built site, served from this machine, and a browser to look at it with."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import site_checks
+
+SITE = site_checks.ROOT / "_build/html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = {1280: 900, 390: 844, 320: 640}
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built site."""
+    if not (SITE / "index.html").is_file():
+        pytest.fail(f"There is no site in {SITE}: run make book first.", pytrace=False)
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def base(site):
+    """The address the site is served from."""
+    with site_checks.serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, as the system has it."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.fail(
+            "There is no Chromium to open the pages with. Install it (Debian: apt-get install "
+            f"chromium) so that one of {', '.join(BROWSERS)} is on the PATH.",
+            pytrace=False,
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def contexts(browser):
+    """A browser window for each theme and width, made when it is first asked for."""
+    made = {}
+
+    def context(theme="light", width=1280):
+        if (theme, width) not in made:
+            made[theme, width] = browser.new_context(
+                viewport={"width": width, "height": SIZES[width]},
+                color_scheme=theme,
+                reduced_motion="reduce",
+            )
+        return made[theme, width]
+
+    yield context
+    for opened in made.values():
+        opened.close()
+
+
+@pytest.fixture
+def open_tab(contexts):
+    """open_tab(theme, width): an empty page, closed after the test."""
+    tabs = []
+
+    def tab(theme="light", width=1280):
+        tabs.append(contexts(theme, width).new_page())
+        return tabs[-1]
+
+    yield tab
+    for page in tabs:
+        page.close()

@@ -1,0 +1,312 @@
+"""What a page of the built site must fulfil. Each check returns the sentences that say what fails.
+
+The tests apply them to the site, and to small pages broken on purpose, which they must not pass.
+"""
+
+import contextlib
+import functools
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+from axe_playwright_python.base import AXE_SCRIPT
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[2]
+AXE = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+    "resultTypes": ["violations", "incomplete"],
+    "preload": False,  # it fetches what style sheets import from the wrong folder
+}
+PICTURE_FILE = re.compile(r"[\w./-]+\.(png|jpe?g|svg|gif|webp)", re.IGNORECASE)
+MACHINE_PATH = re.compile(r"(?<![\w./:-])/(?:work|tmp|root|home|Users)/[\w.-]+")
+
+
+# -- Opening a page ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serve(folder):
+    """Serve a folder from a free port of this machine while the block runs; gives its address."""
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def watch(page, base):
+    """Note in the list that is returned whatever goes wrong on the page from now on."""
+    wrong = []
+
+    def on_request(request):
+        if not request.url.startswith((base, "data:", "blob:")):
+            wrong.append(f"asks another host: {request.url}")
+
+    def on_console(message):
+        if message.type == "error":
+            wrong.append(f"console error: {message.text} ({message.location['url']})")
+
+    def on_response(response):
+        if response.status >= 400:
+            wrong.append(f"answer {response.status}: {response.url}")
+
+    def on_failure(request):
+        if request.failure != "net::ERR_ABORTED":  # which is what leaving a page does
+            wrong.append(f"failed ({request.failure}): {request.url}")
+
+    page.on("request", on_request)
+    page.on("console", on_console)
+    page.on("response", on_response)
+    page.on("pageerror", lambda error: wrong.append(f"uncaught error: {error}"))
+    page.on("requestfailed", on_failure)
+    return wrong
+
+
+def visit(page, url):
+    """Open a page and wait until maths and fonts are there and nothing moves."""
+    page.goto(url)
+    page.evaluate("window.MathJax?.startup?.promise")
+    still(page)
+
+
+def still(page):
+    """Wait until no animation runs: half-faded text would pass for faint."""
+    page.evaluate(
+        """async () => {
+          await document.fonts.ready;
+          await new Promise(requestAnimationFrame);
+          const running = document.getAnimations().filter(
+            a => Number.isFinite(a.effect.getComputedTiming().endTime));
+          await Promise.allSettled(running.map(a => a.finished));
+        }"""
+    )
+
+
+def unfold(page):
+    """Open every folded part, and show every explanation of every quiz."""
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    page.add_style_tag(content=".quiz p { display: block !important }")
+    still(page)
+
+
+# -- In the browser ----------------------------------------------------------------------------
+
+
+def axe_problems(page, contrast=True):
+    """Violations of WCAG 2.1 A and AA. Changes the page, so ask it last.
+
+    Code has thousands of coloured words in about ten colours, which would take axe ten seconds a
+    page: the longest of each kind and colour stays in each kind of block, the others become
+    plain text. (Of a single letter axe would not judge the contrast.)
+    """
+    options = AXE | {"rules": {"color-contrast": {"enabled": contrast}}}
+    page.evaluate(
+        """() => {
+          const seen = new Set();
+          const words = [...document.querySelectorAll('pre span')].sort(
+            (a, b) => b.textContent.length - a.textContent.length);
+          for (const word of words) {
+            const style = getComputedStyle(word);
+            const kind = [word.className, style.color, style.backgroundColor,
+              word.closest('.highlight')?.parentElement.className].join('|');
+            if (seen.has(kind) && !word.children.length) word.replaceWith(word.textContent);
+            seen.add(kind);
+          }
+        }"""
+    )
+    page.evaluate(AXE_SCRIPT)
+    # Axe is not sure about text of its background's colour, which may be hidden on purpose: no.
+    found = page.evaluate(
+        f"""axe.run(document, {json.dumps(options)}).then(({{violations, incomplete}}) => {{
+          for (const rule of incomplete)
+            rule.nodes = rule.nodes.filter(node => node.any.some(
+              check => check.data?.messageKey === 'equalRatio'));
+          return [...violations, ...incomplete];
+        }})"""
+    )
+    return [
+        f"{rule['id']} ({rule['help']}): {shorten(node['html'], 200)} "
+        f"{shorten(node['failureSummary'], 300)}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+def overflow_problems(page):
+    """What makes the page scroll sideways, or is cut off inside the article."""
+    return page.evaluate(
+        """() => {
+          const name = e => e.outerHTML.replace(/\\s+/g, ' ').slice(0, 140);
+          const wrong = [];
+          const root = document.documentElement;
+          if (root.scrollWidth > root.clientWidth)
+            wrong.push(`the page is ${root.scrollWidth} px wide in ${root.clientWidth} px`);
+          const article = document.querySelector('article, main .bd-article-container')
+            ?? document.body;
+          const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+          const framed = new Set(), outside = new Set();
+          for (const e of article.querySelectorAll('*')) {
+            if (e.parentElement.closest('svg, mjx-container')) continue;
+            if (framed.has(e.parentElement)) { framed.add(e); continue; }
+            if (scrolls(e)) framed.add(e);
+            if (!e.checkVisibility() || e.matches('.visually-hidden, .sr-only')) continue;
+            const box = e.getBoundingClientRect();
+            if (box.width <= 1) continue;
+            if ((box.right > root.clientWidth + 1 || box.left < -1)
+                && !outside.has(e.parentElement))
+              wrong.push(`outside the page (${Math.round(box.left)} to `
+                + `${Math.round(box.right)} px of ${root.clientWidth}): ${name(e)}`);
+            if (box.right > root.clientWidth + 1 || box.left < -1) outside.add(e);
+            if (['hidden', 'clip'].includes(getComputedStyle(e).overflowX)
+                && e.scrollWidth > e.clientWidth + 1)
+              wrong.push(`cut off, ${e.scrollWidth} px in ${e.clientWidth}: ${name(e)}`);
+          }
+          return wrong;
+        }"""
+    )
+
+
+def maths_problems(page):
+    """Formulas that MathJax did not render, or not without an error."""
+    return page.evaluate(
+        r"""() => {
+          const wrong = [];
+          const article = document.querySelector('article, main .bd-article-container')
+            ?? document.body;
+          for (const e of article.querySelectorAll('.math, .output .text_latex'))
+            if (!e.querySelector('mjx-container')) wrong.push(`not rendered: ${e.textContent}`);
+          for (const e of article.querySelectorAll('[data-mjx-error]'))
+            wrong.push(`MathJax: ${e.getAttribute('data-mjx-error')}`);
+          const copy = article.cloneNode(true);
+          copy.querySelectorAll('pre, code, script, style').forEach(e => e.remove());
+          const raw = copy.textContent.match(/.{0,30}(\$\$|\\\(|\\\[).{0,30}/);
+          if (raw) wrong.push(`raw maths: ${raw[0]}`);
+          return wrong;
+        }"""
+    )
+
+
+def quiz_problems(page):
+    """Quizzes whose answers do not explain themselves to a click, and to the keyboard."""
+    wrong = []
+    for number, quiz in enumerate(page.locator("fieldset.quiz").all(), 1):
+        label = f"quiz {number}, {shorten(quiz.locator('legend').inner_text(), 60)!r}"
+        rows = quiz.locator("div").all()
+        shown = quiz.locator("p:visible")
+        if shown.count():
+            wrong.append(f"{label}: shows an explanation before a click")
+        quiz.locator("input").first.focus()
+        page.keyboard.press("Space")
+        wrong += _answer_problems(label, rows[0], shown)
+        right = 0
+        for row in rows[1:] + rows[:1]:
+            row.locator("label").click()
+            wrong += _answer_problems(label, row, shown)
+            right += row.locator("p.right").count()
+        if right != 1:
+            wrong.append(f"{label}: {right} right answers")
+        # The arrow leads to the next answer and chooses it; after the last comes the first.
+        for row in rows[1:] + rows[:1]:
+            page.keyboard.press("ArrowDown")
+            if not row.locator("input").is_checked():
+                wrong.append(f"{label}: the arrow key does not choose the next answer")
+            wrong += _answer_problems(label, row, shown)
+    return wrong
+
+
+def _answer_problems(label, row, shown):
+    answer = shorten(row.locator("label").inner_text(), 40)
+    if shown.count() != 1:
+        return [f"{label}: {answer!r} shows {shown.count()} explanations"]
+    right = row.locator("p.right").count() == 1
+    text = shown.inner_text()
+    if text.startswith("Right.") != right or row.locator("p:visible").count() != 1:
+        return [f"{label}: {answer!r} shows {shorten(text, 60)!r}"]
+    return []
+
+
+# -- In the files ------------------------------------------------------------------------------
+
+
+def pages(site):
+    """Every page of a built site, as its path; the first, index.html, only leads to the home."""
+    found = (path.relative_to(site).as_posix() for path in Path(site).rglob("*.html"))
+    return sorted(name for name in found if name != "index.html" and "_static" not in name)
+
+
+@functools.cache
+def parse(site, name):
+    return BeautifulSoup((Path(site) / name).read_text(encoding="utf8"), "html.parser")
+
+
+def link_problems(site):
+    """Links inside the site, or to files of it, that lead nowhere."""
+    lychee = Path(sys.executable).with_name("lychee")
+    command = [
+        *(lychee, "--offline", "--include-fragments", "--no-progress", "--format", "json"),
+        *("--root-dir", site, "--exclude-path", r"/_static/", f"{site}/**/*.html"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=site)
+    assert result.returncode in (0, 2), result.stderr
+    report = json.loads(result.stdout)
+    assert report["total"] > 0, "lychee found no links at all"
+    return [
+        f"{Path(page).relative_to(site)}: {error['url']} ({error['status']['text']})"
+        for page, errors in report["error_map"].items()
+        for error in errors
+    ]
+
+
+def alt_problems(page):
+    """Pictures of the article whose alternative text says nothing."""
+    wrong, sources = [], {}
+    for image in page.article.find_all("img") if page.article else []:
+        source, alt = image.get("src", ""), (image.get("alt") or "").strip()
+        if len(alt) < 20 or PICTURE_FILE.fullmatch(alt):
+            wrong.append(f"{source} has the alt text {alt!r}: describe what is to be seen")
+        elif sources.setdefault(alt, source) != source:
+            wrong.append(f"{source} and {sources[alt]} have the same alt text {alt!r}")
+    return wrong
+
+
+def text_problems(page):
+    """Traces of the machine, or of something that went wrong when the page was made."""
+    wrong = [f"names the path {path}" for path in MACHINE_PATH.findall(str(page))]
+    if not wrong and str(ROOT) in str(page):
+        wrong.append(f"names the folder {ROOT}")
+    for output in page.select(".cell_output"):
+        # Pictures' alternative texts are prose, where these words may stand.
+        text = output.get_text()
+        for sign in (r"Traceback \(most recent", r"\bWARNING\b", r"Warning: ", r"\bnan\b"):
+            if found := re.search(rf".{{0,60}}{sign}.{{0,60}}", text):
+                wrong.append(f"an output says {found[0].strip()!r}")
+    return wrong
+
+
+def repository_problems(page, repository):
+    """Links to files of the course's own repository that the repository does not hold."""
+    wrong = []
+    for link in page.find_all("a", href=re.compile(re.escape(repository))):
+        address = unquote(link["href"])
+        path = re.search(rf"{re.escape(repository)}/(?:blob|tree|raw|edit)/main/([^?#]+)", address)
+        path = path or re.search(r"urlpath=(?:lab/tree|tree)/([^?#&]+)", address)
+        if path and not (ROOT / path[1]).exists():
+            wrong.append(f"{address}: there is no {path[1]}")
+    return wrong
+
+
+def shorten(text, length):
+    """The text in one line, and no longer than that."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,0 +1,231 @@
+"""Each check finds what it is there for, on a page that is broken on purpose."""
+
+import shutil
+
+import pytest
+import site_checks as checks
+from bs4 import BeautifulSoup
+
+pytestmark = pytest.mark.site
+
+GOOD = "<p>Nothing is wrong with this page.</p>"
+QUIZ = """<style>.quiz p { display: none } .quiz input:checked ~ p { display: block }</style>
+<fieldset class="quiz"><legend>One or two?</legend>
+<div><input type="radio" name="q" id="a"><label for="a">One</label>
+<p class="wrong">Not quite. It is two.</p></div>
+<div><input type="radio" name="q" id="b"><label for="b">Two</label>
+<p class="right">Right. It is two.</p></div></fieldset>"""
+
+
+def html(body):
+    return (
+        '<!doctype html><html lang="en"><head><title>A page</title><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"></head>'
+        f'<body style="margin: 0"><main><article>{body}</article></main></body></html>'
+    )
+
+
+@pytest.fixture
+def opened(tmp_path, open_tab):
+    """opened(body): a page with that body, in the browser, and what went wrong meanwhile."""
+    with checks.serve(tmp_path) as base:
+
+        def visit(body, width=1280):
+            (tmp_path / "page.html").write_text(html(body), encoding="utf8")
+            page = open_tab("light", width)
+            wrong = checks.watch(page, base)
+            checks.visit(page, f"{base}/page.html")
+            return page, wrong
+
+        yield visit
+
+
+def test_a_good_page_passes_every_check(opened):
+    page, wrong = opened(GOOD + QUIZ)
+    assert checks.quiz_problems(page) == []
+    checks.unfold(page)
+    assert checks.overflow_problems(page) + checks.maths_problems(page) == []
+    assert checks.axe_problems(page) + wrong == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('<img alt="" src="https://192.0.2.1/x.png">', "asks another host: https://192.0.2.1"),
+        ('<img alt="" src="missing.png">', "answer 404"),
+        ("<script>console.error('oh no')</script>", "console error: oh no"),
+        ("<script>undefined_name</script>", "uncaught error: undefined_name is not defined"),
+    ],
+)
+def test_errors_and_outside_requests_are_noted(body, expected, opened):
+    _, wrong = opened(body)
+    assert any(problem.startswith(expected) for problem in wrong), wrong
+
+
+FAINT = '<p style="color: #aaa; background: #fff">Faint.</p>'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (FAINT, "color-contrast"),
+        ('<p style="color: #fefefe; background: #fff">Invisible.</p>', "color-contrast"),
+        (f"<details><summary>Solution</summary>{FAINT}</details>", "color-contrast"),
+        (
+            "<pre><span style='color: #aaa'>x</span> <span style='color: #aaa'>word</span></pre>",
+            "color-contrast",
+        ),
+        ('<img src="data:,">', "image-alt"),
+        ("<button></button>", "button-name"),
+    ],
+)
+def test_axe_finds_violations(body, expected, opened):
+    page, _ = opened(body)
+    checks.unfold(page)
+    problems = checks.axe_problems(page)
+    assert any(problem.startswith(expected) for problem in problems), problems
+
+
+def test_axe_waits_for_what_is_fading_in(opened):
+    fading = "<style>@keyframes in { from { opacity: 0 } } p { animation: in 1s }</style>"
+    page, _ = opened(fading + GOOD)
+    assert checks.axe_problems(page) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('<div style="width: 500px">wide</div>', "the page is 500 px wide in 390 px"),
+        ('<div style="margin-left: -9px">left</div>', "outside the page"),
+        ('<div style="overflow: hidden"><p style="width: 500px">x</p></div>', "cut off"),
+    ],
+)
+def test_overflow_is_found(body, expected, opened):
+    page, _ = opened(body, width=390)
+    problems = checks.overflow_problems(page)
+    assert any(problem.startswith(expected) for problem in problems), problems
+
+
+def test_wide_content_in_a_frame_that_scrolls_is_no_overflow(opened):
+    page, _ = opened('<div style="overflow-x: auto"><pre style="width: 500px">x</pre></div>', 390)
+    assert checks.overflow_problems(page) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (r'<span class="math">\(x^2\)</span>', "not rendered"),
+        ("<p>The sum $$x$$</p>", "raw maths"),
+    ],
+)
+def test_maths_that_is_not_rendered_is_found(body, expected, opened):
+    page, _ = opened(body)
+    assert checks.maths_problems(page)[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (".quiz p { display: none }", "", "shows an explanation before a click"),
+        ("input:checked ~ p", "input:focus ~ em", "'One' shows 0 explanations"),
+        ("Right. It", "Perhaps. It", "'Two' shows 'Perhaps. It is two.'"),
+        ('class="right"', 'class="wrong"', "0 right answers"),
+        ('name="q" id="b"', 'name="r" id="b"', "shows 2 explanations"),
+    ],
+)
+def test_broken_quizzes_are_found(old, new, expected, opened):
+    assert old in QUIZ
+    page, _ = opened(QUIZ.replace(old, new))
+    assert expected in "\n".join(checks.quiz_problems(page))
+
+
+def test_broken_links_and_anchors_are_found(site, tmp_path):
+    copy = tmp_path / "site"
+    for name in checks.pages(site):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(site / name, copy / name)
+    for folder in ("_static", "_images", "_sources"):
+        (copy / folder).symlink_to(site / folder)
+    for file in ("searchindex.js", "objects.inv"):
+        shutil.copy(site / file, copy / file)
+    assert checks.link_problems(copy) == []
+
+    home = copy / "book/index.html"
+    planted = '<a href="nowhere.html">x</a><a href="glossary.html#nothing">y</a></article>'
+    home.write_text(home.read_text(encoding="utf8").replace("</article>", planted))
+    problems = "\n".join(checks.link_problems(copy))
+    assert "book/nowhere.html" in problems
+    assert "glossary.html#nothing" in problems
+    assert len(problems.splitlines()) == 2
+
+
+def soup(body):
+    return BeautifulSoup(html(body), "html.parser")
+
+
+DESCRIBED = '<img src="{}" alt="A heat map, brightest on the dog\'s head.">'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<img src="a.png">',
+        '<img src="a.png" alt=" ">',
+        '<img src="a.png" alt="A figure">',
+        '<img src="a.png" alt="../_images/0123456789abcdef.png">',
+        DESCRIBED.format("a.png") + DESCRIBED.format("b.png"),
+    ],
+)
+def test_alternative_text_that_says_nothing_is_found(body):
+    assert len(checks.alt_problems(soup(body))) == 1
+
+
+def test_alternative_text_that_describes_passes():
+    assert checks.alt_problems(soup(DESCRIBED.format("a.png") * 2)) == []
+
+
+def output(text):
+    return f'<div class="cell_output"><pre>{text}</pre></div>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        output("saved to /tmp/abc/x.png"),
+        '<p title="/root/course">x</p>',
+        output("Traceback (most recent call last):"),
+        output("WARNING: the layer was never built"),
+        output("UserWarning: divide by zero"),
+        output("mean: nan"),
+    ],
+)
+def test_traces_of_machine_and_errors_are_found(body):
+    assert len(checks.text_problems(soup(body))) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<p>A warning: <code>np.nan</code> is not a number.</p>",
+        '<a href="https://example.org/home/work/tmp">x</a>',
+        '<a href="../work/x.html">x</a>',
+        output("banana, 3 / work"),
+    ],
+)
+def test_ordinary_text_is_no_trace(body):
+    assert checks.text_problems(soup(body)) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/ada/box/blob/main/notebooks/99_nothing.ipynb",
+        "https://colab.research.google.com/github/ada/box/blob/main/99.ipynb",
+        "https://mybinder.org/v2/gh/ada/box/main?urlpath=lab/tree/notebooks/99.ipynb",
+    ],
+)
+def test_links_to_files_the_repository_lacks_are_found(address):
+    assert len(checks.repository_problems(soup(f'<a href="{address}">x</a>'), "ada/box")) == 1
+    there = address.replace("notebooks/99_nothing.ipynb", "LICENSE")
+    there = there.replace("notebooks/99.ipynb", "LICENSE").replace("99.ipynb", "LICENSE")
+    assert checks.repository_problems(soup(f'<a href="{there}">x</a>'), "ada/box") == []
