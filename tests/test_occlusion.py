@@ -97,8 +97,53 @@ def chains(draw):
     return with_random_weights(model, seed=draw(st.integers(0, 99)))
 
 
+CHAINS = {
+    "as in VGG": [
+        layers.Conv2D(3, 3, padding="same", activation="relu"),
+        layers.Conv2D(3, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(4, 3, padding="same", activation="relu"),
+    ],
+    "averages do not count the padding": [
+        layers.Conv2D(3, 2),
+        layers.AveragePooling2D(3, strides=1, padding="same"),
+        layers.AveragePooling2D((2, 3), padding="same"),
+    ],
+    "maxima of negative values are not those of the padding": [
+        layers.Conv2D(3, 2, activation="log_softmax"),
+        layers.MaxPooling2D(3, strides=2, padding="same"),
+    ],
+    "strides that skip pixels": [
+        layers.Conv2D(4, (3, 2), strides=(2, 3), padding="same"),
+        layers.Conv2D(3, 1, strides=2),
+    ],
+    "holes": [
+        layers.Conv2D(4, (2, 3), dilation_rate=(2, 1), padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Conv2D(3, 2, dilation_rate=3),
+        layers.MaxPooling2D(2),
+    ],
+}
+
+
+@pytest.mark.parametrize("parts", CHAINS.values(), ids=CHAINS)
+def test_chains_of_each_kind_give_what_the_loop_gives(parts):
+    parts = [layer.__class__.from_config(layer.get_config()) for layer in parts]
+    head = [layers.Flatten(), layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((25, 21, 2)), *parts, *head])
+    with_random_weights(model, seed=5)
+    steps = _partial.make_plan(model, (25, 21, 2), 3, 2)
+    assert len(steps) == len(parts)
+    images = np.random.default_rng(2).normal(size=(1, 25, 21, 2)).astype(np.float32)
+    found = occlusion.occlusion_map(model, images, 1, patch=3, stride=2, fill=0.4)
+    expected = by_hand(model, images, [1], 3, 2, 0.4)
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -27,24 +27,26 @@ all cores. Peak memory is that of the whole process, TensorFlow and the network 
 class Timing(NamedTuple):
     """What the rounds of one contender took."""
 
-    seconds: list  # each round's time on the clock
-    cpu: list  # each round's processor time, all cores together
+    seconds: list  # each round's time on the clock, for one piece of its work
+    cpu: list  # each round's processor time for that, all cores together
     memory: float  # the process's peak resident memory in MB, or NaN where Linux does not tell
 
 
-def compare(contenders, rounds=5):
+def compare(contenders, rounds=5, pieces=None):
     """Run functions in turn, `rounds` times, after one run that does not count.
 
-    `contenders` is a dict from names to functions without arguments; returns a dict from the
-    names to their `Timing`.
+    `contenders` is a dict from names to functions without arguments, `pieces` (1 if not given) a
+    dict from the names to how much of the same work each does; returns a dict from the names to
+    their `Timing`.
     """
+    pieces = pieces or dict.fromkeys(contenders, 1)
     timings = {name: Timing([], [], _peak_memory(run)) for name, run in contenders.items()}
     for _ in range(rounds):
         for name, run in contenders.items():
             cpu, start = time.process_time(), time.perf_counter()
             run()
-            timings[name].seconds.append(time.perf_counter() - start)
-            timings[name].cpu.append(time.process_time() - cpu)
+            timings[name].seconds.append((time.perf_counter() - start) / pieces[name])
+            timings[name].cpu.append((time.process_time() - cpu) / pieces[name])
     return timings
 
 
@@ -59,15 +61,20 @@ def compare_table(timings, reference):
     rows = [
         (
             name,
-            f"{median(timing.seconds):.3g} s",
+            duration(median(timing.seconds)),
             f"{ratio(timing, timings[reference]):.2f}",
-            f"{median(timing.cpu):.3g} s",
+            duration(median(timing.cpu)),
             f"{ratio(timing, timings[reference], 'cpu'):.2f}",
             f"{timing.memory:,.0f} MB",
         )
         for name, timing in timings.items()
     ]
     return table(("", "time", "ratio", "processor time", "ratio", "peak memory"), rows)
+
+
+def duration(seconds):
+    """Three digits of a time, in seconds or thousandths."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def table(header, rows):
