@@ -52,8 +52,11 @@ def receptive_fields(model):
     Follows convolutions, pooling, padding and cropping through chains and branches; what two
     branches see together is the field of the layer that joins them.
 
-    Raises ValueError for a model that is not built or does not take images, and for a layer
-    whose field is not defined here (upsampling, attention, a nested model), which it names.
+    Raises
+    ------
+    ValueError
+        For a model that is not built or does not take images, and for a layer whose field is not
+        defined here (upsampling, attention, a nested model), which it names.
 
     References
     ----------

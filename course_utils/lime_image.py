@@ -409,7 +409,10 @@ def lime_map(model, images, targets, *, n_segments=50, method="slic", **options)
         As in `explain_image`, `segments` excepted. Every image is explained with the same seed,
         so that its map does not depend on the images beside it.
 
-    Raises ValueError if an argument does not fit.
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
     """
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))

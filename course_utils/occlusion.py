@@ -23,8 +23,11 @@ def iter_occlusion(image, patch=14, stride=None, fill=0.0):
     fill : float, array (C,) or array (H, W, C)
         What covers the image: one value, a colour, or another image.
 
-    Raises ValueError if the patch is larger than the image, or the stride larger than the patch,
-    which would leave gaps.
+    Raises
+    ------
+    ValueError
+        If the patch is larger than the image, or the stride larger than the patch, which would
+        leave gaps.
 
     References
     ----------
@@ -76,11 +79,16 @@ def occlusion_map(
         The drop of the score, averaged over the patches that cover a pixel: positive where the
         image speaks for the target, negative where it speaks against it.
 
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Notes
+    -----
     A network that begins as a chain of plain convolutions, poolings, activations, batch
     normalisations and dropouts computes again only what lies within reach of the patch; the map
     is the same to 1e-5. Every other network runs as a whole for every place of the patch.
-
-    Raises ValueError if an argument does not fit.
 
     References
     ----------

@@ -71,7 +71,10 @@ def linear_surrogate(inputs, scores, *, ridge=0.0):
     LinearSurrogate
         Measure its `fidelity` on inputs it was not fitted to.
 
-    Raises ValueError if the shapes do not fit, or a value is not finite.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a value is not finite.
     """
     rows, scores = as_rows(inputs, "inputs"), as_scores(scores, len(inputs))
     weights, intercept = _least_squares(rows, scores, np.ones(len(rows)), ridge)
@@ -95,7 +98,10 @@ def tree_surrogate(inputs, scores, *, depth=3, seed=0):
     TreeSurrogate
         Measure its `fidelity` on inputs it was not fitted to.
 
-    Raises ValueError if the shapes do not fit, or a value is not finite.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a value is not finite.
 
     References
     ----------
@@ -126,7 +132,10 @@ def fidelity(surrogate_scores, model_scores, *, threshold=0.0):
     Fidelity
         `r2` (over all scores, each about its own mean) and `agreement`.
 
-    Raises ValueError if the shapes differ, or the model's scores do not vary.
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or the model's scores do not vary.
     """
     model_scores = as_scores(model_scores, len(model_scores))
     surrogate_scores = as_scores(surrogate_scores, len(model_scores))
@@ -189,7 +198,10 @@ def explain_row(
     -------
     RowExplanation
 
-    Raises ValueError if the shapes do not fit, or a value is not finite.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a value is not finite.
 
     References
     ----------
@@ -280,7 +292,10 @@ def fit_logistic(inputs, labels, *, ridge, start=None):
     float64 (D + 1,)
         The weights, and the intercept as the last.
 
-    Raises ValueError if the arguments do not fit.
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit.
     """
     rows, labels = _as_labelled(inputs, labels, ridge)
     theta = np.zeros(rows.shape[1]) if start is None else np.array(start, float)
@@ -325,7 +340,10 @@ def influence(inputs, labels, test_input, test_label, *, ridge):
         Positive for helpful points, without which the log loss would be higher; negative for
         harmful ones.
 
-    Raises ValueError if the arguments do not fit.
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit.
 
     References
     ----------
