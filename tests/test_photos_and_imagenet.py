@@ -253,7 +253,7 @@ def test_what_takes_more_memory_to_decode_is_refused_at_25_megapixels(monkeypatc
     assert datasets.load_photo(encode(np.zeros((10, 10, 3)), **options), None).shape == (10, 10, 3)
     large = np.zeros((10, 11, 3))
     with pytest.raises(ValueError, match=r"over 0 megapixels.*, or save it as a plain JPEG\."):
-        datasets.load_photo(encode(large, **options))
+        datasets.load_photo(encode(large, **options), None)
     assert datasets.load_photo(encode(large, "JPEG"), None).shape == (10, 11, 3)
 
 
