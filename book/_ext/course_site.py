@@ -85,6 +85,7 @@ def skip_alias(app, what, name, obj, skip, options):
 
 def setup(app):
     """Register all of it with Sphinx."""
+    STATIC.mkdir(parents=True, exist_ok=True)  # before Sphinx looks whether it is there
     app.add_directive("gallery", Gallery)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("builder-inited", copy_mathjax)
