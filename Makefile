@@ -15,7 +15,7 @@ help:
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
-	@echo "make data        remake every file in data/ from its source"
+	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make colab-check run the chapters with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
@@ -43,7 +43,7 @@ book: env
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
 	$(BIN)/python -m pytest tests --ignore tests/site
 
 check-site: env
@@ -57,7 +57,9 @@ lab: env
 	$(BIN)/jupyter lab --notebook-dir .
 
 data: env
-	for script in data/build/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \
+	(apt-get install espeak-ng). Nothing was written." >&2; exit 1; }
+	for script in data/build/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

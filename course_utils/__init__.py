@@ -18,6 +18,7 @@ __all__ = [
     "occlusion",
     "plots",
     "quiz",
+    "surrogates",
 ]
 
 

@@ -1,5 +1,6 @@
 """What a model says of images: the scores before its softmax, those of a target, in batches."""
 
+import functools
 import weakref
 
 import keras
@@ -180,11 +181,17 @@ def forward(model):
     """Return the compiled forward pass of `model`, for any number of images; compiled once."""
     output, compiled = _FORWARD.get(model, (None, None))
     if output is not model.outputs[0]:
-        alive = weakref.ref(model)  # or the table would keep the model for ever
         shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        compiled = tf.function(lambda x: alive()(x, training=False), input_signature=[shape])
+        # A weak reference, or the table would keep the model for ever; a partial, or TensorFlow
+        # would take the functions of all models for one, and warn that it is traced too often.
+        run = functools.partial(_run, weakref.ref(model))
+        compiled = tf.function(run, input_signature=[shape])
         _FORWARD[model] = (model.outputs[0], compiled)
     return compiled
+
+
+def _run(model, images):
+    return model()(images, training=False)
 
 
 def predict(model, images, batch_size):

@@ -95,7 +95,9 @@ def load_digits(full=False):
 
 def _as_images(grey):
     """uint8 (N, H, W) in 0..255 to float32 (N, H, W, 1) in 0..1."""
-    return grey[..., np.newaxis].astype(np.float32) / 255
+    images = grey[..., np.newaxis].astype(np.float32)
+    images /= 255  # in place: all of MNIST is large
+    return images
 
 
 def _download_mnist():
@@ -327,7 +329,8 @@ def load_photo(name, size=224):
     ------
     ValueError
         If there is no such photo or file; if the file is empty, broken, truncated, no JPEG, PNG
-        or WebP, or over 50 megapixels, which its header tells before anything is decoded.
+        or WebP, or over 50 megapixels, which its header tells before anything is decoded. The
+        limit is 25 for WebP and progressive JPEG, which take more memory to decode.
     """
     if size is not None:
         _check_size(size)
@@ -369,18 +372,22 @@ def _photo_source(name):
 
 def _decode(source, label):
     """An image file as uint8 (height, width, 3), upright; its size is checked before its data."""
+    most = MAX_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source, formats=["JPEG", "PNG", "WEBP"])
         with image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.format == "WEBP" or "progressive" in image.info:
+                most = MAX_PIXELS // 2  # 16 bytes a pixel, where others take 8
+            if image.width * image.height > most:
                 raise Image.DecompressionBombError
             ImageOps.exif_transpose(image, in_place=True)
             return _as_rgb(image)
     except Image.DecompressionBombError:
         raise ValueError(
-            f"{label} has over {MAX_PIXELS // 10**6} megapixels. Shrink it before you load it."
+            f"{label} has over {most // 10**6} megapixels. Shrink it before you load it"
+            + (", or save it as a plain JPEG." if most < MAX_PIXELS else ".")
         ) from None
     except UnidentifiedImageError:
         raise ValueError(

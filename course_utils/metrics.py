@@ -15,7 +15,10 @@ def pointing_game(heatmaps, masks):
     masks : bool array (N, H, W)
         True on the object.
 
-    Raises ValueError if the shapes differ, or a mask is empty.
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a mask is empty, or a heat map holds NaN or infinity.
 
     References
     ----------

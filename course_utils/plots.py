@@ -205,7 +205,10 @@ def show_heatmap(image, heatmap, *, ax=None, label="importance", title=None, alp
     alpha : float
         How much of the heat map covers the image, 0 to 1.
 
-    Raises ValueError if the shapes do not fit.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
     heatmap = _as_heatmap(heatmap)
     ax = _axes(ax)

@@ -58,6 +58,17 @@ def test_only_what_changed_is_executed(project):
     assert not (project / "_build/.doctrees").exists(), "Sphinx would show the old outputs"
 
 
+def test_the_pages_of_the_book_are_executed_too(project):
+    notebook(project / "book/page.ipynb", "raise KeyError('on the page')")
+    code, said, errors = execute(project)
+    assert "Executing 3 of 3" in said
+    assert code == 1
+    assert "book/page.ipynb: cell 1 of 1 failed with KeyError: 'on the page'" in errors
+    notebook(project / "book/page.ipynb", "print(6)")
+    assert "Executing 1 of 3" in execute(project)[1]
+    assert execute(project)[1].strip() == "All 3 notebooks are up to date."
+
+
 def test_the_cache_is_keyed_on_package_data_and_versions(project, monkeypatch):
     monkeypatch.syspath_prepend(project / "book/_ext")
     script = importlib.import_module("execute")
@@ -115,9 +126,10 @@ def test_publishing_elsewhere_changes_every_place(project):
     shutil.copy(ROOT / "_config.yml", project)
     (project / "README.md").write_text(f"[here](https://github.com/{old})")
     notebook(project / "notebooks/01_good.ipynb", SETUP)
+    notebook(project / "book/page.ipynb", SETUP)
     publish = [sys.executable, project / "book/_ext/publish_as.py"]
     subprocess.run([*publish, "ada-l/black.box"], check=True, capture_output=True)
-    for file in ("_config.yml", "README.md", "notebooks/01_good.ipynb"):
+    for file in ("_config.yml", "README.md", "notebooks/01_good.ipynb", "book/page.ipynb"):
         text = (project / file).read_text()
         assert "ada-l/black.box" in text, file
         assert old not in text, file

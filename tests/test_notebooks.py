@@ -1,4 +1,7 @@
-"""What every chapter keeps to, to read the same on the site, in JupyterLab and on Colab."""
+"""What every chapter keeps to, to read the same on the site, in JupyterLab and on Colab.
+
+The pages of book/ that run code keep to all of it but the form of a chapter.
+"""
 
 import ast
 import re
@@ -10,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted((ROOT / "book").glob("*.ipynb"))
 OPENING = ["**The question.**", "**You will be able to**", "**Time.**", "**It follows**"]
 CLOSING = ["What you saw", "When it misleads", "Quiz", "Exercises", "Further reading"]
 ALLOWED = {"course_utils", "numpy", "matplotlib", "keras", "tensorflow", "sklearn", "skimage"}
@@ -30,9 +34,14 @@ def without_magics(source):
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
 
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
 
 
+each_chapter, each_notebook = each(NOTEBOOKS), each(NOTEBOOKS + PAGES)
+
+
+@each_notebook
 def test_it_is_stripped_and_has_the_common_metadata(path):
     notebook, code, _ = read(path)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
@@ -45,6 +54,7 @@ def test_it_is_stripped_and_has_the_common_metadata(path):
     nbformat.validate(notebook)
 
 
+@each_chapter
 def test_it_opens_with_its_question_and_closes_with_what_was_seen(path):
     _, _, text = read(path)
     first = text[0].source
@@ -55,6 +65,7 @@ def test_it_opens_with_its_question_and_closes_with_what_was_seen(path):
     assert sum(cell.source.count("\n# ") + cell.source.startswith("# ") for cell in text) == 1
 
 
+@each_notebook
 def test_its_text_is_plain_markdown(path):
     _, _, text = read(path)
     for cell in text:
@@ -64,6 +75,7 @@ def test_its_text_is_plain_markdown(path):
         assert not re.search(r"<(?!https?:|br>|/?sub>|/?sup>)[a-zA-Z/][^>]*>", cell.source)
 
 
+@each_notebook
 def test_it_has_the_common_setup_cell(path):
     _, code, _ = read(path)
     expected = nbformat.read(NOTEBOOKS[0], 4).cells[1]
@@ -73,6 +85,7 @@ def test_it_has_the_common_setup_cell(path):
     assert f'REPOSITORY = "{url}"' in code[0].source
 
 
+@each_notebook
 def test_its_cells_are_short(path):
     _, code, _ = read(path)
     for cell in code:
@@ -80,6 +93,7 @@ def test_its_cells_are_short(path):
         assert len(cell.source.splitlines()) <= (40 if folded else 20), cell.source
 
 
+@each_notebook
 def test_it_imports_only_the_package_and_named_libraries(path):
     _, code, _ = read(path)
     for cell in code:
@@ -93,6 +107,7 @@ def test_it_imports_only_the_package_and_named_libraries(path):
             assert {m.split(".")[0] for m in modules} <= ALLOWED, cell.source
 
 
+@each_notebook
 def test_its_figures_have_alt_text(path):
     _, code, _ = read(path)
     for cell in code:
@@ -102,6 +117,7 @@ def test_its_figures_have_alt_text(path):
             assert not re.match(r"(figure|image|picture|plot) of", alt, re.IGNORECASE), alt
 
 
+@each_chapter
 def test_its_solutions_are_folded_in_all_three_places(path):
     notebook, code, text = read(path)
     solutions = [cell for cell in code if cell.source.startswith("# @title Solution\n")]
@@ -117,6 +133,7 @@ def test_its_solutions_are_folded_in_all_three_places(path):
     assert [c for c in code if "hide-cell" in c.metadata.get("tags", [])] == solutions
 
 
+@each_chapter
 def test_it_has_a_quiz_of_at_least_three_questions(path):
     _, code, _ = read(path)
     quizzes = [cell for cell in code if "quiz.ask(" in cell.source]
@@ -126,6 +143,7 @@ def test_it_has_a_quiz_of_at_least_three_questions(path):
         assert cell.metadata.tags == ["remove-input"]
 
 
+@each_notebook
 def test_its_links_lead_somewhere(path):
     _, _, text = read(path)
     slug = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -137,6 +155,7 @@ def test_its_links_lead_somewhere(path):
             assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
 
 
+@each_chapter
 def test_its_length_is_that_of_a_chapter(path):
     notebook, _, text = read(path)
     words = sum(len(cell.source.split()) for cell in text)
@@ -144,6 +163,7 @@ def test_its_length_is_that_of_a_chapter(path):
     assert 1300 <= words <= 2800, words
 
 
+@each_notebook
 def test_on_colab_it_installs_without_touching_numpy_or_tensorflow(path, monkeypatch):
     _, code, _ = read(path)
     (install,) = [line for line in code[0].source.splitlines() if line.strip().startswith("%")]

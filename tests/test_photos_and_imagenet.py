@@ -247,6 +247,16 @@ def test_a_huge_photo_is_refused_by_its_header(width, height):
         datasets.load_photo(png(width, height, 8, 2, b""))
 
 
+@pytest.mark.parametrize("options", [{"format": "WEBP"}, {"format": "JPEG", "progressive": True}])
+def test_what_takes_more_memory_to_decode_is_refused_at_25_megapixels(monkeypatch, options):
+    monkeypatch.setattr(datasets, "MAX_PIXELS", 200)  # instead of 50 million
+    assert datasets.load_photo(encode(np.zeros((10, 10, 3)), **options), None).shape == (10, 10, 3)
+    large = np.zeros((10, 11, 3))
+    with pytest.raises(ValueError, match=r"over 0 megapixels.*, or save it as a plain JPEG\."):
+        datasets.load_photo(encode(large, **options))
+    assert datasets.load_photo(encode(large, "JPEG"), None).shape == (10, 11, 3)
+
+
 def test_a_photo_of_just_50_megapixels_would_be_decoded():
     with pytest.raises(ValueError, match="broken or truncated"):
         datasets.load_photo(png(10_000, 5_000, 1, 0, b""))

@@ -108,10 +108,15 @@ def describe(notebook, index, error):
     )
 
 
+def pages():
+    """The notebooks of the site: the chapters, and the pages of book/ that run code."""
+    return sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")])
+
+
 def main():
     """Bring the cache up to date; exit with 1 if a notebook failed."""
     cache = open_cache()
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    notebooks = pages()
     stale = [path for path in notebooks if not is_cached(cache, path)]
     if not stale:
         print(f"All {len(notebooks)} notebooks are up to date.")

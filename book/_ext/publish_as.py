@@ -21,7 +21,8 @@ def current():
 
 def repeating():
     """The files that repeat the address."""
-    patterns = ("_config.yml", "README.md", "CITATION.cff", "book/*.md", "notebooks/**/*.ipynb")
+    patterns = ["_config.yml", "README.md", "CITATION.cff"]
+    patterns += ["book/*.md", "book/*.ipynb", "notebooks/**/*.ipynb"]
     return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
 
 

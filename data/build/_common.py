@@ -1,6 +1,14 @@
-"""What the build scripts share: where files go, and how arrays and weights are written."""
+"""What the build scripts share: what they need, where files go, how they are written.
+
+A file is written beside its place and then moved there, so that a script that fails or is
+interrupted leaves the old file as it was.
+"""
 
 import hashlib
+import shutil
+import sys
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +16,41 @@ import numpy as np
 DATA = Path(__file__).resolve().parents[1]
 
 
+def need(*, packages=(), programs=()):
+    """Stop, before anything is written, with a sentence that names what is not installed."""
+    missing = [f"the Python package {package}" for package in packages if not find_spec(package)]
+    missing += [f"the program {program}" for program in programs if not shutil.which(program)]
+    if missing:
+        sys.exit(
+            f"{Path(sys.argv[0]).name} needs {' and '.join(missing)}; the top of the script says "
+            "where to get it. Nothing was written."
+        )
+
+
+@contextmanager
+def replacing(path):
+    """Open a file beside `path` for writing bytes; it takes the place of `path` when complete."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            yield file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def write_arrays(name, folder=DATA, **arrays):
     """Write data/`name`, then its line in SHA256SUMS."""
     path = Path(folder) / name
-    np.savez_compressed(path, **arrays)
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
     write_sums(folder)
     print(f"{path.name}: {path.stat().st_size:,} bytes")
 
@@ -34,12 +73,8 @@ def write_sums(folder=DATA):
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
         for path in files
     )
-    (folder / "SHA256SUMS").write_text(sums)
+    write_text(folder / "SHA256SUMS", sums)
     readme = folder / "README.md"
     if readme.is_file():
         text = readme.read_text(encoding="utf8").split("\n## Checksums\n")[0].rstrip("\n")
-        readme.write_text(f"{text}\n\n## Checksums\n\n```\n{sums}```\n", encoding="utf8")
-
-
-if __name__ == "__main__":
-    write_sums()
+        write_text(readme, f"{text}\n\n## Checksums\n\n```\n{sums}```\n")

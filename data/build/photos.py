@@ -2,8 +2,8 @@
 
 chelsea and coffee come with scikit-image. citrus and bridge come with Debian's palapeli-data:
 unpack it (`apt-get download palapeli-data`, `dpkg-deb -x`) and pass its folder `collection`.
-The other eight were fetched from Wikimedia Commons (data/README.md has the addresses) and are
-kept as they are. A few seconds, no network.
+The other eight are kept as they are: six were fetched from Wikimedia Commons (data/README.md has
+the addresses), two are put together from these. Needs scikit-image; a few seconds, no network.
 
     python data/build/photos.py [path/to/usr/share/palapeli/collection]
 """
@@ -11,11 +11,12 @@ kept as they are. A few seconds, no network.
 import sys
 from pathlib import Path
 
-import skimage
-from _common import DATA, write_sums
+from _common import DATA, need, replacing, write_sums
 from PIL import Image
 
 SIDE = 400
+KEPT = ["dog", "horses", "lemur", "macaw", "panda", "polar_bear"]
+KEPT += ["collage_panda_dog", "collage_polar_macaw"]
 
 
 def shrink(source, target):
@@ -24,11 +25,14 @@ def shrink(source, target):
         scale = SIDE / max(image.size)
         size = [round(side * scale) for side in image.size]
         small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small.save(target, "JPEG", quality=85, optimize=True)
+    with replacing(target) as file:
+        small.save(file, "JPEG", quality=85, optimize=True)
 
 
 def remake(folder, palapeli=None):
     """Write the photos whose sources are at hand into `folder` and return their names."""
+    import skimage
+
     from_skimage = Path(skimage.__file__).parent / "data"
     sources = {name: from_skimage / f"{name}.png" for name in ("chelsea", "coffee")}
     if palapeli:
@@ -40,5 +44,7 @@ def remake(folder, palapeli=None):
 
 
 if __name__ == "__main__":
+    need(packages=["skimage"])
     print("remade:", *remake(DATA / "photos", *sys.argv[1:2]))
+    print("kept:", *KEPT)
     write_sums()

@@ -2,7 +2,7 @@
 
 Both are the same network. One is trained on 800 scenes where every tank stands under clouds and
 nothing else does, the other on 2,000 where the weather has nothing to do with it. About three
-minutes on two cores, no network.
+minutes on two cores, no network; needs nothing beyond the course itself.
 With ``--check``, nothing is written: it prints how long 1,000 scenes take, and where the shipped
 networks look, by occlusion (a minute).
 """

@@ -11,8 +11,7 @@ import subprocess
 
 import keras
 import numpy as np
-from _common import write_arrays, write_weights
-from sklearn.decomposition import PCA
+from _common import need, write_arrays, write_weights
 
 from course_utils import datasets, models
 
@@ -185,6 +184,8 @@ def purities(model, speech, part):
     sentence is sought among the other speakers, the neighbour in speaker among the other
     sentences, so that neither is found merely because the clips are all but the same.
     """
+    from sklearn.decomposition import PCA
+
     sentences, speakers = speech.sentences[part], speech.speakers[part]
     found = {}
     for k in (1, 4, 8):
@@ -239,5 +240,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="print figures, make nothing")
     if not parser.parse_args().check:
+        need(packages=["sklearn"], programs=["espeak-ng"])
         make()
     check()

@@ -12,7 +12,7 @@ import sys
 import keras
 import matplotlib
 import numpy as np
-from _common import write_arrays, write_weights
+from _common import need, write_arrays, write_weights
 
 from course_utils import datasets, models
 
@@ -83,6 +83,7 @@ def report(images):
 if __name__ == "__main__":
     if "--check" in sys.argv:
         sys.exit(check())
+    need(packages=["randimage"])
     images = backgrounds()
     write_arrays("squares_backgrounds.npz", images=images)
     write_weights("squares", train(images))

@@ -1,0 +1,144 @@
+"""How data/ is made: whole files or none, and a script for each."""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "data" / "build"
+SCRIPTS = sorted(path for path in BUILD.glob("*.py") if not path.name.startswith("_"))
+each_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def common():
+    spec = importlib.util.spec_from_file_location("build_common", BUILD / "_common.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(common, tmp_path):
+    """A data folder that holds one file, its sums and a README."""
+    (tmp_path / "README.md").write_text("# The data\n\n## Things\n")
+    common.write_arrays("things.npz", tmp_path, x=np.arange(3))
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class Breaks:
+    """An array that fails when numpy asks for its values, halfway through a file."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise KeyboardInterrupt
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_files(common, folder):
+    before = contents(folder)
+    with pytest.raises(KeyboardInterrupt):
+        common.write_arrays("things.npz", folder, x=np.arange(10_000), y=Breaks())
+    assert contents(folder) == before
+
+
+def test_a_disk_that_is_full_leaves_the_old_files(common, folder, monkeypatch):
+    before = contents(folder)
+
+    def half(file, **arrays):
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", half)
+    with pytest.raises(OSError, match="No space left"):
+        common.write_arrays("things.npz", folder, x=np.arange(4))
+    assert contents(folder) == before
+
+
+def test_a_text_that_cannot_be_encoded_leaves_the_old_one(common, folder):
+    before = contents(folder)
+    with pytest.raises(UnicodeEncodeError):
+        common.write_text(folder / "README.md", "half a pair: \ud800")
+    assert contents(folder) == before
+
+
+def test_writing_the_same_again_gives_the_same_bytes(common, folder):
+    before = contents(folder)
+    common.write_arrays("things.npz", folder, x=np.arange(3))
+    common.write_sums(folder)
+    assert contents(folder) == before
+    common.write_arrays("things.npz", folder, x=np.arange(4))
+    assert contents(folder) != before
+
+
+def test_the_sums_are_those_of_the_sha256sum_program(folder):
+    if shutil.which("sha256sum") is None:
+        pytest.skip("the program sha256sum is not installed")
+    check = ["sha256sum", "--check", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=folder, capture_output=True).stdout == b"things.npz: OK\n"
+    assert subprocess.run([*check, "--quiet"], cwd=ROOT / "data").returncode == 0
+
+
+def test_the_shipped_sums_are_what_write_sums_writes(common, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(ROOT / "data", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    common.write_sums(copy)
+    for name in ("SHA256SUMS", "README.md"):
+        assert (copy / name).read_bytes() == (ROOT / "data" / name).read_bytes(), name
+
+
+def test_a_missing_package_or_program_is_named(common):
+    common.need(packages=["numpy"], programs=[sys.executable])
+    message = "the Python package no_such_thing and the program no-such-program.*Nothing was"
+    with pytest.raises(SystemExit, match=message):
+        common.need(packages=["numpy", "no_such_thing"], programs=["no-such-program"])
+
+
+def test_without_the_synthesiser_the_speech_script_says_so_and_writes_nothing():
+    before = {path: path.stat().st_mtime_ns for path in (ROOT / "data").glob("*.*")}
+    command = [sys.executable, BUILD / "speech.py"]
+    run = subprocess.run(command, capture_output=True, text=True, env={"PATH": ""}, cwd=ROOT)
+    assert run.returncode == 1
+    assert "speech.py needs the program espeak-ng; the top of the script says" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (ROOT / "data").glob("*.*")}
+
+
+@each_script
+def test_a_script_says_how_long_it_takes_and_what_it_needs(path):
+    said = " ".join(ast.get_docstring(ast.parse(path.read_text(encoding="utf8"))).split())
+    assert re.search(r"(seconds|minutes)\b.*no network", said), said
+    assert re.search(r"\bneeds\b", said, re.IGNORECASE), said
+
+
+@each_script
+def test_a_script_checks_what_it_needs_before_it_writes(path):
+    main = path.read_text(encoding="utf8").split('if __name__ == "__main__":')[1]
+    if "nothing beyond the course" not in path.read_text(encoding="utf8"):
+        writing = re.search(r"\bwrite_|\bmake\(|\bremake\(", main).start()
+        assert main.index("need(") < writing
+
+
+def test_every_shipped_file_is_named_by_a_script():
+    scripts = "\n".join(path.read_text(encoding="utf8") for path in SCRIPTS)
+    for line in (ROOT / "data" / "SHA256SUMS").read_text().splitlines():
+        file = Path(line.split()[1])
+        name = file.stem if file.parent.name == "photos" else file.name
+        assert re.search(rf"\b{re.escape(name)}\b", scripts), f"no script makes {file}"
+
+
+def test_make_data_runs_each_script_and_nothing_else():
+    rule = (ROOT / "Makefile").read_text().split("\ndata: env\n")[1].split("\n\n")[0]
+    pattern = re.search(r"for script in (\S+);", rule).group(1)
+    listed = ["sh", "-c", f"echo {pattern}"]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert found == [path.relative_to(ROOT).as_posix() for path in SCRIPTS]
