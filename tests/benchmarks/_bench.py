@@ -18,9 +18,10 @@ PAGE = ROOT / "book" / "how_fast.md"
 OPENING = """# How fast is it?
 
 `make bench` writes this page: it measures, on your computer, and puts its numbers here. The \
-contenders of a table take turns within every round, so that what else the computer does \
-meets them all alike; a ratio is the median of the rounds' ratios. Processor time adds up \
-all cores. Peak memory is that of the whole process, TensorFlow and the network included.
+contenders of a table take turns within every round, so that what else the computer does meets \
+them all alike; a time is the median of the rounds, a ratio is the median of the rounds' \
+ratios. Processor time adds up all cores. Peak memory is that of the whole process, \
+TensorFlow, the network, and what earlier contenders left behind included.
 """
 
 
