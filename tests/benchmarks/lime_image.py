@@ -1,6 +1,7 @@
 """How long LIME takes, beside the lime library and the forward passes it consists of.
 
-Needs 2 GB and about two minutes on two quiet cores: python tests/benchmarks/lime.py [rounds]
+Needs 2 GB and about two minutes on two quiet cores: python tests/benchmarks/lime_image.py [rounds]
+(Not called lime.py, which would hide the library from itself.)
 """
 
 import sys
