@@ -171,3 +171,24 @@ def check_targets(model, targets, count):
             f"target {wrong} does not exist: the model has classes 0 to {classes - 1}."
         )
     return targets.astype(np.int64)
+
+
+def check_whole(name, value, least, most=None):
+    """Raise ValueError unless `value` is a whole number from `least` to `most`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        upto = f" to {most}" if most is not None else " upwards"
+        raise ValueError(f"{name} must be a whole number from {least}{upto}, got {value!r}.")
+
+
+def check_fill(fill, shape):
+    """Return `fill` as float32 (H, W, C), or say what is wrong with it."""
+    fill = np.asarray(fill, np.float32)
+    if fill.shape not in ((), shape[2:], tuple(shape)):
+        raise ValueError(
+            f"fill must be a number, a colour of {shape[2]} channels, or an image of shape "
+            f"{tuple(shape)}, got shape {fill.shape}."
+        )
+    if not np.isfinite(fill).all():
+        raise ValueError("fill must be finite.")
+    return np.broadcast_to(fill, shape)

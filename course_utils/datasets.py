@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from course_utils._shared import centre_square
+from course_utils._shared import centre_square, check_whole
 
 
 def _data_folder():
@@ -156,7 +156,7 @@ def make_squares(n, *, seed, grey=0.5):
     in the first half of the rows and columns, its bottom right corner in the second, so that
     every rectangle covers the middle pixel (31, 31).
     """
-    _check_count(n)
+    check_whole("n", n, 1)
     if not np.isfinite(grey):
         raise ValueError(f"grey must be finite, got {grey}. The document's own is 100.0.")
     backgrounds = load_arrays("squares_backgrounds.npz")["images"]
@@ -185,12 +185,6 @@ def _turn(image, rng):
     if rng.integers(2):
         image = image[:, ::-1]
     return image[..., rng.permutation(3)]
-
-
-def _check_count(n):
-    """Raise ValueError unless n is a positive whole number."""
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"n must be a positive whole number of images, got {n!r}.")
 
 
 class Scenes(NamedTuple):
@@ -239,7 +233,7 @@ def make_scenes(n, *, confounded, seed):
     """
     from course_utils import _scenery
 
-    _check_count(n)
+    check_whole("n", n, 1)
     rng = np.random.default_rng(seed)
     cases = rng.permutation(np.arange(n) % 4)
     labels = cases % 2
@@ -333,17 +327,9 @@ def load_photo(name, size=224):
         limit is 25 for WebP and progressive JPEG, which take more memory to decode.
     """
     if size is not None:
-        _check_size(size)
+        check_whole("size", size, 1, int(MAX_PIXELS**0.5))
     photo = _decode(*_photo_source(name))
     return photo if size is None else centre_square(photo, size)
-
-
-def _check_size(size):
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
-        raise ValueError(f"size must be a whole number of pixels, or None, got {size!r}.")
-    largest = int(MAX_PIXELS**0.5)
-    if not 1 <= size <= largest:
-        raise ValueError(f"size must be from 1 to {largest} pixels, or None, got {size}.")
 
 
 def _photo_source(name):

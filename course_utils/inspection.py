@@ -6,7 +6,14 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from course_utils._shared import check_built, check_images, find_layer, layer_calls, layer_output
+from course_utils._shared import (
+    check_built,
+    check_images,
+    check_whole,
+    find_layer,
+    layer_calls,
+    layer_output,
+)
 
 
 class LayerRow(NamedTuple):
@@ -209,6 +216,7 @@ def feature_maps(model, images, layer, *, batch_size=64):
         of maps.
     """
     images = check_images(model, images)
+    check_whole("batch_size", batch_size, 1)
     output = layer_output(model, layer)
     if len(output.shape) != 4:
         raise ValueError(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from course_utils._scores import forward, of_target, score_model
-from course_utils._shared import check_images, check_targets
+from course_utils._shared import check_fill, check_images, check_targets, check_whole
 
 
 class LimeExplanation(NamedTuple):
@@ -60,7 +60,7 @@ def superpixels(image, method="slic", n_segments=50):
     if method not in METHODS:
         known = ", ".join(repr(name) for name in METHODS)
         raise ValueError(f"there is no method {method!r} to cut an image. There are {known}.")
-    _check_whole("n_segments", n_segments, 2, image.shape[0] * image.shape[1])
+    check_whole("n_segments", n_segments, 2, image.shape[0] * image.shape[1])
     cut = {"slic": _slic, "kmeans": _kmeans, "quickshift": _quickshift, "meanshift": _meanshift}
     return _without_gaps(cut[method](image, n_segments))
 
@@ -251,9 +251,9 @@ def explain_image(
     image, targets = _check_image(model, image, target)
     segments = _check_segments(segments, image.shape[:2])
     fill = _fill_image(fill, image, segments)
-    _check_whole("batch_size", batch_size, 1)
+    check_whole("batch_size", batch_size, 1)
     if perturbations is None:
-        _check_whole("samples", samples, 2)
+        check_whole("samples", samples, 2)
         shown = np.random.default_rng(seed).integers(0, 2, (samples, segments.max() + 1)) == 1
         shown[0] = True
     else:
@@ -375,23 +375,7 @@ def _fill_image(fill, image, segments):
         sums = [np.bincount(labels, channel.ravel()) for channel in np.moveaxis(image, -1, 0)]
         means = np.stack(sums, axis=-1) / np.bincount(labels)[:, np.newaxis]
         return means.astype(np.float32)[segments]
-    fill = np.asarray(fill, np.float32)
-    if fill.shape not in ((), image.shape[2:], image.shape):
-        raise ValueError(
-            f"fill must be a number, a colour of {image.shape[2]} channels, or an image of shape "
-            f"{image.shape}, got shape {fill.shape}."
-        )
-    if not np.isfinite(fill).all():
-        raise ValueError("fill must be finite.")
-    return np.broadcast_to(fill, image.shape)
-
-
-def _check_whole(name, value, least, most=None):
-    """Raise ValueError unless `value` is a whole number from `least` to `most`."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        upto = f" to {most}" if most is not None else " upwards"
-        raise ValueError(f"{name} must be a whole number from {least}{upto}, got {value!r}.")
+    return check_fill(fill, image.shape)
 
 
 def lime_map(model, images, targets, *, n_segments=50, method="slic", **options):

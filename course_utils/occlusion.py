@@ -6,7 +6,7 @@ from tqdm.auto import tqdm
 
 from course_utils._partial import partial_pass
 from course_utils._scores import forward, of_target, predict, score_model
-from course_utils._shared import check_images, check_targets
+from course_utils._shared import check_fill, check_images, check_targets, check_whole
 
 
 def iter_occlusion(image, patch=14, stride=None, fill=0.0):
@@ -98,6 +98,7 @@ def occlusion_map(
     targets = check_targets(model, targets, len(images))
     image_shape = images.shape[1:]
     fill = check_fill(fill, image_shape)
+    check_whole("batch_size", batch_size, 1)
     stride = patch if stride is None else stride
     places = patch_places(image_shape, patch, stride)
     scores = score_model(model, score)
@@ -151,25 +152,11 @@ def _cover(image, fill, places, patch):
 def patch_places(shape, patch, stride):
     """The upper left corners of the patches that together cover an image, as (row, column)."""
     stride = patch if stride is None else stride
-    for name, value in (("patch", patch), ("stride", stride)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name} must be a whole number of pixels, at least 1, got {value!r}.")
+    check_whole("patch", patch, 1)
+    check_whole("stride", stride, 1)
     if patch > min(shape[:2]):
         raise ValueError(f"a patch of {patch} pixels is larger than the image, {shape[:2]}.")
     if stride > patch:
         raise ValueError(f"a stride of {stride} leaves gaps between patches of {patch} pixels.")
     rows, columns = (range(0, size - patch + stride, stride) for size in shape[:2])
     return [(row, column) for row in rows for column in columns]
-
-
-def check_fill(fill, shape):
-    """Return `fill` as float32 (H, W, C), or say what is wrong with it."""
-    fill = np.asarray(fill, np.float32)
-    if fill.shape not in ((), shape[2:], tuple(shape)):
-        raise ValueError(
-            f"fill must be a number, a colour of {shape[2]} channels, or an image of shape "
-            f"{tuple(shape)}, got shape {fill.shape}."
-        )
-    if not np.isfinite(fill).all():
-        raise ValueError("fill must be finite.")
-    return np.broadcast_to(fill, shape)

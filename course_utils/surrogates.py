@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
 
+from course_utils._shared import check_whole
+
 
 class LinearSurrogate(NamedTuple):
     """A linear model that imitates another: what `linear_surrogate` returns."""
@@ -109,8 +111,7 @@ def tree_surrogate(inputs, scores, *, depth=3, seed=0):
     1995), which grows the tree with additional, artificial inputs; this one does not.
     """
     rows, scores = as_rows(inputs, "inputs"), as_scores(scores, len(inputs))
-    if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)) or depth < 1:
-        raise ValueError(f"depth must be a whole number, at least 1, got {depth!r}.")
+    check_whole("depth", depth, 1)
     return TreeSurrogate(
         DecisionTreeRegressor(max_depth=depth, random_state=seed).fit(rows, scores)
     )
@@ -240,8 +241,7 @@ def explain_row(
 
 def _draw_rows(row, training_rows, samples, categorical, seed):
     """Artificial rows (samples, D): each column drawn by itself, and `row` as the first."""
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 2:
-        raise ValueError(f"samples must be a whole number, at least 2, got {samples!r}.")
+    check_whole("samples", samples, 2)
     rng = np.random.default_rng(seed)
     drawn = rng.normal(training_rows.mean(axis=0), _spreads(training_rows), (samples, len(row)))
     for column in categorical:

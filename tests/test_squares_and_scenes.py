@@ -97,9 +97,9 @@ def test_squares_are_turned_and_their_colours_exchanged():
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, "7"])
 def test_a_count_that_is_none_is_refused(n):
-    with pytest.raises(ValueError, match="positive whole number"):
+    with pytest.raises(ValueError, match="n must be a whole number from 1"):
         datasets.make_squares(n, seed=0)
-    with pytest.raises(ValueError, match="positive whole number"):
+    with pytest.raises(ValueError, match="n must be a whole number from 1"):
         datasets.make_scenes(n, confounded=True, seed=0)
 
 
