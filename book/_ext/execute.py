@@ -11,10 +11,11 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import nbformat
@@ -113,6 +114,11 @@ def pages():
     return sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")])
 
 
+def ignore_ctrl_c():
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that can answer it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def main():
     """Bring the cache up to date; exit with 1 if a notebook failed."""
     cache = open_cache()
@@ -130,7 +136,9 @@ def main():
     figures = json.loads(log.read_text()) if log.is_file() else {}
     failed = []
     # One process a notebook: then the peak memory of its children is that of one kernel.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=ignore_ctrl_c, max_tasks_per_child=1
+    )
     try:
         futures = {pool.submit(execute, path): path for path in stale}
         for future in as_completed(futures):
@@ -149,6 +157,8 @@ def main():
             print(f"  {name}: {seconds:.0f} s, {megabytes:,.0f} MB at most", flush=True)
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
+        for worker in active_children():  # their kernels end with them
+            worker.terminate()
         sys.exit("Interrupted. What had been executed is kept.")
     if failed:
         sys.exit(f"{len(failed)} of {len(stale)} notebooks failed: {', '.join(sorted(failed))}")
