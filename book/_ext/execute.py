@@ -11,11 +11,10 @@ import os
 import re
 import resource
 import shutil
-import signal
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import active_children, get_context
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -71,7 +70,7 @@ def is_cached(cache, path):
 
 
 def execute(path):
-    """Run one notebook; return it with its outputs, seconds, peak megabytes and any failure."""
+    """Run one notebook; return it with its outputs, its seconds, peak megabytes and failure."""
     notebook = nbformat.read(path, 4)
     begun, started, failure = time.monotonic(), [], None
     client = NotebookClient(
@@ -87,12 +86,18 @@ def execute(path):
     log.parent.mkdir(exist_ok=True)
     try:
         with log.open("w") as kernel_log:
-            client.execute(stderr=kernel_log)
+            client.execute(stdout=kernel_log, stderr=kernel_log)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = describe(notebook, started[-1], error)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
-    return notebook, time.monotonic() - begun, megabytes, failure
+    seconds = round(time.monotonic() - begun, 1)
+    return {
+        "notebook": notebook,
+        "seconds": seconds,
+        "megabytes": round(megabytes),
+        "failure": failure,
+    }
 
 
 def describe(notebook, index, error):
@@ -114,9 +119,21 @@ def pages():
     return sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")])
 
 
-def ignore_ctrl_c():
-    """Leave Ctrl-C, which a terminal sends to every process, to the one that can answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def execute_apart(path, running):
+    """Run one notebook in a process of its own, so that its peak memory can be told.
+
+    The process leads a session: Ctrl-C, which a terminal sends to all of its own, is for the one
+    process that can answer it.
+    """
+    command = [sys.executable, __file__, path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    running.add(process)
+    output, _ = process.communicate()
+    running.discard(process)
+    if process.returncode:
+        return None, {"failure": f"its process ended with code {process.returncode}."}
+    result = json.loads(output)
+    return nbformat.from_dict(result.pop("notebook")), result
 
 
 def main():
@@ -129,40 +146,38 @@ def main():
         return
     forget_pages()
     workers = min(len(stale), os.cpu_count() or 1, 4)
-    print(
-        f"Executing {len(stale)} of {len(notebooks)} notebooks, {workers} at a time ...", flush=True
-    )
+    count = f"{len(stale)} of {len(notebooks)} notebooks"
+    print(f"Executing {count}, {workers} at a time ...", flush=True)
     log = BUILD / "execution.json"
     figures = json.loads(log.read_text()) if log.is_file() else {}
-    failed = []
-    # One process a notebook: then the peak memory of its children is that of one kernel.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=ignore_ctrl_c, max_tasks_per_child=1
-    )
+    failed, running = [], set()
+    pool = ThreadPoolExecutor(workers)
     try:
-        futures = {pool.submit(execute, path): path for path in stale}
+        futures = {pool.submit(execute_apart, path, running): path for path in stale}
         for future in as_completed(futures):
             name = str(futures[future].relative_to(ROOT))
-            notebook, seconds, megabytes, failure = future.result()
-            if failure:
+            notebook, result = future.result()
+            if failure := result.pop("failure"):
                 failed.append(name)
                 print(f"\n{name}: {failure}\n", file=sys.stderr, flush=True)
                 continue
-            bundle = CacheBundleIn(
-                notebook, str(futures[future]), data={"execution_seconds": seconds}
-            )
+            bundle = CacheBundleIn(notebook, str(futures[future]))
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-            figures[name] = {"seconds": round(seconds, 1), "megabytes": round(megabytes)}
+            figures[name] = result
             log.write_text(json.dumps(figures, indent=1, sort_keys=True))
+            seconds, megabytes = result["seconds"], result["megabytes"]
             print(f"  {name}: {seconds:.0f} s, {megabytes:,.0f} MB at most", flush=True)
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
-        for worker in active_children():  # their kernels end with them
-            worker.terminate()
+        for process in list(running):  # their kernels end with them
+            process.kill()
         sys.exit("Interrupted. What had been executed is kept.")
     if failed:
         sys.exit(f"{len(failed)} of {len(stale)} notebooks failed: {', '.join(sorted(failed))}")
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        print(json.dumps(execute(Path(sys.argv[1]))))
+    else:
+        main()
