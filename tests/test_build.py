@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -107,12 +108,18 @@ def test_an_interrupted_run_keeps_what_was_done(project):
     notebook(project / "notebooks/02_fine.ipynb", "import time; time.sleep(300)")
     command = [sys.executable, project / "book/_ext/execute.py"]
     run = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in run.stdout:
         if "01_good" in line:
             break
-    os.killpg(run.pid, 2)  # what Ctrl-C sends to everything in the terminal
+    os.killpg(run.pid, signal.SIGINT)  # what Ctrl-C sends to everything in the terminal
     begun = time.monotonic()
     assert "What had been executed is kept" in run.communicate(timeout=60)[1]
     assert time.monotonic() - begun < 30
