@@ -181,14 +181,14 @@ def check_whole(name, value, least, most=None):
         raise ValueError(f"{name} must be a whole number from {least}{upto}, got {value!r}.")
 
 
-def check_fill(fill, shape):
-    """Return `fill` as float32 (H, W, C), or say what is wrong with it."""
+def check_fill(fill, shape, name="fill"):
+    """Return `fill`, which the caller calls `name`, as float32 (H, W, C), or say what is wrong."""
     fill = np.asarray(fill, np.float32)
     if fill.shape not in ((), shape[2:], tuple(shape)):
         raise ValueError(
-            f"fill must be a number, a colour of {shape[2]} channels, or an image of shape "
+            f"{name} must be a number, a colour of {shape[2]} channels, or an image of shape "
             f"{tuple(shape)}, got shape {fill.shape}."
         )
     if not np.isfinite(fill).all():
-        raise ValueError("fill must be finite.")
+        raise ValueError(f"{name} must be finite.")
     return np.broadcast_to(fill, shape)

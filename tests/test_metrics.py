@@ -1,12 +1,23 @@
 """The metrics score what is right as 1, what is wrong as 0, and knowing nothing as chance."""
 
+import functools
+import warnings
+
+import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from keras import layers
+from scipy.stats import spearmanr
 
-from course_utils.metrics import mass_inside, pointing_game
+from course_utils.metrics import (
+    completeness_gap,
+    mass_inside,
+    pointing_game,
+    rank_correlation,
+)
 
 METRICS = (pointing_game, mass_inside)
 MASK = np.zeros((1, 4, 5), bool)
@@ -49,6 +60,7 @@ def test_each_image_is_scored_by_itself(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@settings(deadline=None)
 @given(arrays(float, (1, 4, 5), elements=st.integers(-9, 9)), st.integers(0, 6))
 def test_a_score_is_a_share_and_does_not_depend_on_the_scale(metric, heatmap, power):
     score = metric(heatmap, MASK)
@@ -72,3 +84,147 @@ def test_a_score_is_a_share_and_does_not_depend_on_the_scale(metric, heatmap, po
 def test_what_does_not_fit_is_refused(metric, heatmaps, masks, message):
     with pytest.raises(ValueError, match=message):
         metric(heatmaps, masks)
+
+
+def spearman(one, other):
+    """What scipy makes of one pair of maps, where it makes anything of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a constant map has no correlation
+        return np.nan_to_num(spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+MAPS = arrays(float, (3, 4, 5), elements=st.integers(-3, 3))  # most have ties
+
+
+@settings(deadline=None)
+@given(MAPS, MAPS)
+def test_the_rank_correlation_is_scipy_s_for_each_image(heatmaps, others):
+    expected = [spearman(*pair) for pair in zip(heatmaps, others, strict=True)]
+    np.testing.assert_allclose(rank_correlation(heatmaps, others), expected, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(MAPS, MAPS)
+def test_only_the_order_counts_for_the_rank_correlation(heatmaps, others):
+    found = rank_correlation(heatmaps, others)
+    assert np.abs(found).max() <= 1
+    assert rank_correlation(others, heatmaps) == pytest.approx(found)
+    assert rank_correlation(np.exp(heatmaps), others * 5 - 7).tolist() == found.tolist()
+    assert rank_correlation(-heatmaps, others) == pytest.approx(-found)
+
+
+def test_the_same_order_correlates_as_one_the_opposite_as_minus_one():
+    heatmaps = np.random.default_rng(0).random((2, 64, 64), np.float32)
+    assert rank_correlation(heatmaps, heatmaps**3) == pytest.approx(1, abs=1e-12)
+    assert rank_correlation(heatmaps, -heatmaps) == pytest.approx(-1, abs=1e-12)
+
+
+def test_a_constant_map_ranks_nothing_and_correlates_with_nothing(recwarn):
+    constant, other = np.full((1, 4, 5), 0.1), np.arange(20.0).reshape(1, 4, 5)
+    for pair in [(constant, other), (other, constant), (constant, constant)]:
+        assert rank_correlation(*pair).tolist() == [0.0]
+    assert len(recwarn) == 0
+
+
+@functools.cache
+def linear_net(activation=None):
+    """A network that adds up weighted pixels, and its weights, (4, 5, 2, 3)."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 5, 2)),
+            layers.Flatten(),
+            layers.Dense(3, activation, bias_initializer="ones"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    model.layers[-1].kernel.assign(rng.normal(size=(40, 3)))
+    return model, np.asarray(model.layers[-1].kernel).reshape(4, 5, 2, 3)
+
+
+IMAGES = np.random.default_rng(1).random((3, 4, 5, 2), np.float32)
+TARGETS = [2, 0, 1]
+
+
+def contributions(images=IMAGES, targets=TARGETS, baseline=0.0):
+    """What each pixel of an image adds to the score of its target."""
+    weights = linear_net()[1][..., targets].transpose(3, 0, 1, 2)
+    return (weights * (images - baseline)).sum(axis=3)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("baseline", [0.0, 0.5, [0.2, 0.7], IMAGES[0] / 2])
+def test_what_a_linear_model_s_pixels_add_up_to_is_complete(activation, baseline):
+    model, _ = linear_net(activation)
+    heatmaps = contributions(baseline=np.asarray(baseline))
+    gap = completeness_gap(model, IMAGES, TARGETS, heatmaps, baseline=baseline, batch_size=2)
+    np.testing.assert_allclose(gap, 0, atol=1e-5)
+    assert gap.dtype == np.float64
+
+
+def test_the_gap_is_relative_to_the_change_of_the_score():
+    model, _ = linear_net()
+    heatmaps = contributions() * np.reshape([0, 1.25, -1], (3, 1, 1))
+    assert completeness_gap(model, IMAGES, TARGETS, heatmaps) == pytest.approx([1, 0.25, 2], 1e-4)
+
+
+def test_the_gap_is_that_of_the_score_and_of_the_target():
+    model, _ = linear_net("softmax")
+    p = model(IMAGES).numpy() - model(0 * IMAGES).numpy()
+    heatmaps = np.zeros((3, 4, 5))
+    heatmaps[:, 1, 1] = p[[0, 1, 2], TARGETS]
+    gap = completeness_gap(model, IMAGES, TARGETS, heatmaps, score="probability")
+    np.testing.assert_allclose(gap, 0, atol=1e-5)
+    assert completeness_gap(model, IMAGES, TARGETS, heatmaps).min() > 0.1
+    others = completeness_gap(model, IMAGES, [0, 1, 2], heatmaps, score="probability")
+    assert others.max() > 0.1
+
+
+def test_with_one_output_class_zero_is_opposite_to_class_one():
+    model = keras.Sequential([keras.Input((4, 5, 2)), layers.Flatten(), layers.Dense(1, "sigmoid")])
+    weights = np.asarray(model.layers[-1].kernel).reshape(4, 5, 2)
+    heatmaps = (weights * IMAGES).sum(axis=3) * np.reshape([1, -1, 1], (3, 1, 1))
+    np.testing.assert_allclose(completeness_gap(model, IMAGES, [1, 0, 1], heatmaps), 0, atol=1e-5)
+
+
+def test_where_the_score_does_not_change_only_a_sum_of_zero_is_complete(recwarn):
+    model = keras.Sequential(
+        [keras.Input((4, 5, 2)), layers.Flatten(), layers.Dense(3, kernel_initializer="zeros")]
+    )
+    heatmaps = np.zeros((2, 4, 5))
+    heatmaps[1, 0, 0] = 0.1
+    gap = completeness_gap(model, IMAGES[:2], 1, heatmaps)
+    assert gap.tolist() == [0, np.inf]
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "others", "message"),
+    [
+        (np.zeros((4, 5)), np.zeros((4, 5)), r"same shape \(N, height, width\), got \(4, 5\)"),
+        (np.zeros((1, 4, 5)), np.zeros((1, 5, 4)), r"heatmaps and others .* and \(1, 5, 4\)"),
+        (np.full((1, 4, 5), np.nan), np.zeros((1, 4, 5)), "heatmaps must be finite"),
+        (np.zeros((1, 4, 5)), np.full((1, 4, 5), np.inf), "others must be finite"),
+    ],
+)
+def test_maps_that_do_not_fit_each_other_are_refused(heatmaps, others, message):
+    with pytest.raises(ValueError, match=message):
+        rank_correlation(heatmaps, others)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"heatmaps": np.zeros((3, 5, 4))}, r"heatmaps must have shape \(3, 4, 5\), one for each"),
+        ({"heatmaps": np.zeros((4, 5))}, r"got \(4, 5\)"),
+        ({"heatmaps": np.full((3, 4, 5), np.nan)}, "heatmaps must be finite"),
+        ({"images": IMAGES[0]}, "Add the batch axis"),
+        ({"targets": [0, 1, 3]}, "target 3 does not exist"),
+        ({"score": "logits"}, 'score must be "logit" or "probability"'),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"baseline": [0, 0, 0]}, "baseline must be a number, a colour of 2 channels"),
+    ],
+)
+def test_a_gap_of_what_does_not_fit_is_refused(changed, message):
+    arguments = {"images": IMAGES, "targets": TARGETS, "heatmaps": np.zeros((3, 4, 5))}
+    with pytest.raises(ValueError, match=message):
+        completeness_gap(linear_net()[0], **arguments | changed)
