@@ -1,7 +1,10 @@
 """Scores of explanations: against a known truth, against the model, and against each other."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.stats import rankdata
+from tqdm.auto import tqdm
 
 from course_utils._scores import of_target, predict, score_model
 from course_utils._shared import check_fill, check_images, check_targets, check_whole
@@ -125,6 +128,146 @@ def completeness_gap(
     gap = np.abs(heatmaps.sum(axis=(1, 2)) - change)
     unchanged = np.where(gap > 0, np.inf, 0.0)
     return np.divide(gap, np.abs(change), out=unchanged, where=change != 0)
+
+
+class Curve(NamedTuple):
+    """The score of each image's target while its pixels are deleted or inserted."""
+
+    fractions: np.ndarray
+    """float64 (steps + 1,): the share of the pixels that is changed, from 0 to 1."""
+    scores: np.ndarray
+    """float64 (N, steps + 1): the score with so many pixels changed."""
+    areas: np.ndarray
+    """float64 (N,): the area under each curve, which is its mean score."""
+
+
+def deletion_curve(
+    model,
+    images,
+    targets,
+    heatmaps,
+    *,
+    steps=32,
+    fill=0.0,
+    score="probability",
+    batch_size=64,
+    progress=False,
+):
+    """Delete the pixels of each image, those that its heat map holds largest first.
+
+    A small area speaks for the heat map: the score falls early. Only the order of its values
+    matters. Equal values have no order, so their pixels go together; a step that would divide
+    them takes the score on the straight line between none of them and all, which is what a
+    random order gives a linear model on average. A constant map's curve is therefore the straight
+    line from the whole image to the fill.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : array (N, H, W, C)
+    targets : int or int array (N,)
+        The class whose score is watched, for all images or for each.
+    heatmaps : array (N, H, W)
+    steps : int
+        In how many steps, at most the number of pixels.
+    fill : float, array (C,) or array (H, W, C)
+        What stands where a pixel is deleted: one value, a colour, or another image.
+    score : "probability" or "logit"
+    batch_size : int
+        Altered images that are in memory at a time.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Curve
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    References
+    ----------
+    Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation (2018), section 4.
+    """
+    images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
+    filled = np.broadcast_to(check_fill(fill, images.shape[1:]), images.shape)
+    options = (steps, score, batch_size, progress)
+    return _curve(model, images, filled, targets, heatmaps, *options)
+
+
+def insertion_curve(
+    model,
+    images,
+    targets,
+    heatmaps,
+    *,
+    steps=32,
+    fill=0.0,
+    score="probability",
+    batch_size=64,
+    progress=False,
+):
+    """Insert each image's pixels into the fill, those that its heat map holds largest first.
+
+    A large area speaks for the heat map: the score rises early. All else is as in
+    `deletion_curve`.
+    """
+    images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
+    filled = np.broadcast_to(check_fill(fill, images.shape[1:]), images.shape)
+    options = (steps, score, batch_size, progress)
+    return _curve(model, filled, images, targets, heatmaps, *options)
+
+
+def _curve(model, start, stop, targets, heatmaps, steps, score, batch_size, progress):
+    """The Curve from the images `start` to the images `stop`, both (N, H, W, C)."""
+    count, pixels = len(start), heatmaps[0].size
+    check_whole("steps", steps, 1, pixels)
+    check_whole("batch_size", batch_size, 1)
+    scores = score_model(model, score)
+    ranks, before, behind, share = _cuts(heatmaps.reshape(count, -1), steps)
+    # Every altered image is one number, so that each is computed once: which image, which cut.
+    keys = np.arange(count)[:, np.newaxis] * (pixels + 1) + np.stack([before, behind])
+    needed, inverse = np.unique(keys, return_inverse=True)
+    found = np.empty(len(needed))
+    bar = tqdm(total=len(needed), disable=not progress, unit="image")
+    for first in range(0, len(needed), batch_size):
+        which, cuts = np.divmod(needed[first : first + batch_size], pixels + 1)
+        changed = ranks[which] <= cuts[:, np.newaxis]
+        changed = changed.reshape(-1, *heatmaps.shape[1:], 1)
+        outputs = predict(scores, np.where(changed, stop[which], start[which]), batch_size)
+        found[first : first + batch_size] = of_target(outputs, targets[which], score)
+        bar.update(len(which))
+    bar.close()
+    without, with_all = found[inverse.reshape(keys.shape)]
+    values = without + share * (with_all - without)
+    fractions = _step_counts(pixels, steps) / pixels
+    return Curve(fractions, values, np.trapezoid(values, fractions, axis=1))
+
+
+def _cuts(heatmaps, steps):
+    """Where the steps divide the pixels of heat maps (N, P), largest first.
+
+    Returns each pixel's rank (N, P), how many pixels are as large or larger; and for each step,
+    (N, steps + 1), the cuts between unequal pixels next to it (pixels with a rank up to a cut are
+    changed), before and behind it, and the share of the way from one to the other.
+    """
+    ranks = rankdata(-heatmaps, "max", axis=1).astype(np.int64)
+    larger = rankdata(-heatmaps, "min", axis=1).astype(np.int64) - 1
+    counts = _step_counts(heatmaps.shape[1], steps)
+    last = np.maximum(counts - 1, 0)  # the pixel that each step changes last
+    before, behind = np.sort(larger, axis=1)[:, last], np.sort(ranks, axis=1)[:, last]
+    share = (counts - before) / (behind - before)
+    # A step that ends between unequal pixels needs one image, not two.
+    before = np.where(share == 1, behind, before)
+    behind = np.where(share == 0, before, behind)
+    return ranks, before, behind, share
+
+
+def _step_counts(pixels, steps):
+    """How many pixels are changed after each step, from none to all."""
+    return np.linspace(0, pixels, steps + 1).round().astype(np.int64)
 
 
 def _centred_ranks(heatmaps):

@@ -12,8 +12,11 @@ from hypothesis.extra.numpy import arrays
 from keras import layers
 from scipy.stats import spearmanr
 
+from course_utils import metrics
 from course_utils.metrics import (
     completeness_gap,
+    deletion_curve,
+    insertion_curve,
     mass_inside,
     pointing_game,
     rank_correlation,
@@ -228,3 +231,198 @@ def test_a_gap_of_what_does_not_fit_is_refused(changed, message):
     arguments = {"images": IMAGES, "targets": TARGETS, "heatmaps": np.zeros((3, 4, 5))}
     with pytest.raises(ValueError, match=message):
         completeness_gap(linear_net()[0], **arguments | changed)
+
+
+CURVES = (deletion_curve, insertion_curve)
+STEPS = {"steps": 20, "score": "logit"}  # one pixel at a time
+
+
+def convnet(outputs=4, activation="softmax"):
+    """A network with random weights that is far from linear, for images (8, 8, 3)."""
+    keras.utils.set_random_seed(0)
+    spread = keras.initializers.RandomNormal(stddev=0.5)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, activation="relu", kernel_initializer=spread),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(outputs, activation, kernel_initializer=spread),
+        ]
+    )
+
+
+@functools.cache
+def trained_net():
+    """A convnet, eight images, their targets and tie-free heat maps."""
+    rng = np.random.default_rng(3)
+    images = rng.random((8, 8, 8, 3), np.float32)
+    return convnet(), images, np.arange(8) % 4, rng.normal(size=(8, 8, 8))
+
+
+def by_hand(model, image, target, heatmap, fill, insert=False):
+    """The curve of one image, one pixel at a time, in the order of the map."""
+    now, other = image.copy(), np.broadcast_to(np.float32(fill), image.shape)
+    if insert:
+        now, other = other.copy(), image
+    scores = [model(now[np.newaxis]).numpy()[0, target]]
+    for i in np.argsort(-heatmap, axis=None):
+        row, column = np.unravel_index(i, heatmap.shape)
+        now[row, column] = other[row, column]
+        scores.append(model(now[np.newaxis]).numpy()[0, target])
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.5, [0.2, 0.7], IMAGES[0] / 2])
+def test_the_curves_of_a_linear_model_are_sums_of_what_its_pixels_contribute(baseline):
+    model, _ = linear_net("softmax")
+    heatmaps = contributions(baseline=np.asarray(baseline))
+    largest_first = -np.sort(-heatmaps.reshape(3, 20), axis=1)
+    gone = np.concatenate([np.zeros((3, 1)), np.cumsum(largest_first, axis=1)], axis=1)
+    logits = linear_net()[0](IMAGES).numpy()[[0, 1, 2], TARGETS][:, np.newaxis]
+    arguments = model, IMAGES, TARGETS, heatmaps
+    deleted = deletion_curve(*arguments, fill=baseline, **STEPS)
+    np.testing.assert_allclose(deleted.scores, logits - gone, atol=1e-5)
+    inserted = insertion_curve(*arguments, fill=baseline, **STEPS)
+    np.testing.assert_allclose(inserted.scores, logits - gone[:, -1:] + gone, atol=1e-5)
+    assert deleted.fractions == pytest.approx(np.arange(21) / 20)
+    # The area, by the trapezoid rule in closed form: the pixel that goes k-th is gone for the
+    # rest of the way, 20 - k + 1/2 pixels.
+    weight = (20 - np.arange(1, 21) + 0.5) / 20
+    np.testing.assert_allclose(
+        deleted.areas, logits[:, 0] - (largest_first * weight).sum(axis=1), atol=1e-5
+    )
+
+
+@settings(deadline=None)
+@given(MAPS)
+def test_of_all_maps_what_a_linear_model_s_pixels_contribute_has_the_best_areas(heatmaps):
+    arguments = linear_net()[0], IMAGES, TARGETS
+    best, other = (
+        [curve(*arguments, h, **STEPS).areas for curve in CURVES]
+        for h in (contributions(), heatmaps)
+    )
+    assert (best[0] <= other[0] + 1e-5).all()
+    assert (best[1] >= other[1] - 1e-5).all()
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_the_curves_of_any_network_are_those_of_one_pixel_at_a_time(curve):
+    model, images, targets, heatmaps = trained_net()
+    found = curve(model, images[:2], targets[:2], heatmaps[:2], fill=0.3, steps=64)
+    for i in range(2):
+        arguments = images[i], targets[i], heatmaps[i], 0.3
+        expected = by_hand(model, *arguments, insert=curve is insertion_curve)
+        np.testing.assert_allclose(found.scores[i], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_few_steps_are_points_of_the_fine_curve(curve):
+    model, images, targets, heatmaps = trained_net()
+    heatmaps = heatmaps.round(1)  # some ties
+    fine = curve(model, images, targets, heatmaps, steps=64)
+    coarse = curve(model, images, targets, heatmaps, steps=7)
+    points = np.round(np.arange(8) * 64 / 7).astype(int)
+    np.testing.assert_allclose(coarse.scores, fine.scores[:, points], atol=1e-6)
+    np.testing.assert_allclose(coarse.fractions, points / 64)
+    area = np.trapezoid(coarse.scores, coarse.fractions, axis=1)
+    np.testing.assert_allclose(coarse.areas, area)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_constant_map_s_curve_is_the_straight_line_from_end_to_end(curve):
+    model, images, targets, heatmaps = trained_net()
+    found = curve(model, images, targets, np.full_like(heatmaps, 7.0), fill=0.5)
+    outputs = [model(x).numpy()[np.arange(8), targets] for x in (images, 0 * images + 0.5)]
+    whole, filled = outputs if curve is deletion_curve else outputs[::-1]
+    line = whole[:, np.newaxis] + found.fractions * (filled - whole)[:, np.newaxis]
+    np.testing.assert_allclose(found.scores, line, atol=1e-6)
+    np.testing.assert_allclose(found.areas, (whole + filled) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_equal_pixels_score_what_they_do_on_average_over_their_orders(curve):
+    model, _ = linear_net()
+    rng = np.random.default_rng(5)
+    heatmaps = rng.integers(0, 3, (3, 4, 5)).astype(float)
+    found = curve(model, IMAGES, TARGETS, heatmaps, **STEPS)
+    orders = []
+    for _ in range(400):
+        broken = heatmaps + rng.permuted(np.arange(20) / 40).reshape(4, 5)
+        orders.append(curve(model, IMAGES, TARGETS, broken, **STEPS).scores)
+    error = np.std(orders, axis=0) / np.sqrt(400)
+    assert (np.abs(np.mean(orders, axis=0) - found.scores) < 4.5 * error + 1e-5).all()
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@settings(deadline=None)
+@given(arrays(float, (8, 8, 8), elements=st.integers(-3, 3)))
+def test_only_the_order_counts_for_the_curves(curve, heatmaps):
+    model, images, targets, _ = trained_net()
+    areas, others = (
+        curve(model, images, targets, h, steps=8).areas
+        for h in (heatmaps, np.exp(heatmaps) * 0.01 + 5)
+    )
+    np.testing.assert_allclose(areas, others, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(arrays(float, (8, 8, 8), elements=st.integers(-3, 3)))
+def test_to_insert_in_the_opposite_order_is_to_delete_backwards(heatmaps):
+    model, images, targets, _ = trained_net()
+    deleted = deletion_curve(model, images, targets, heatmaps, steps=16)
+    inserted = insertion_curve(model, images, targets, -heatmaps, steps=16)
+    np.testing.assert_allclose(deleted.scores, inserted.scores[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(deleted.areas, inserted.areas, atol=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_class_zero_of_a_sigmoid_has_one_minus_its_probability(curve):
+    _, images, _, heatmaps = trained_net()
+    model = convnet(1, "sigmoid")
+    one, zero = (curve(model, images, target, heatmaps) for target in (1, 0))
+    np.testing.assert_allclose(one.scores, 1 - zero.scores, atol=1e-6)
+    logits = [curve(model, images, target, heatmaps, score="logit").scores for target in (1, 0)]
+    np.testing.assert_allclose(logits[0], -logits[1], atol=1e-6)
+    np.testing.assert_allclose(one.scores, 1 / (1 + np.exp(-logits[0])), atol=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_the_batch_bounds_what_is_computed_at_once_and_nothing_is_computed_twice(
+    curve, monkeypatch
+):
+    model, images, targets, heatmaps = trained_net()
+    batches = []
+
+    def predict(model, images, batch_size):
+        batches.append(len(images))
+        return original(model, images, batch_size)
+
+    original = metrics.predict
+    monkeypatch.setattr(metrics, "predict", predict)
+    found = [curve(model, images, targets, heatmaps, batch_size=n) for n in (5, 1000)]
+    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-6)
+    assert max(batches[:-1]) == 5
+    assert batches[-1] == 8 * 33  # images, times the ends of 32 steps
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"heatmaps": np.zeros((3, 5, 4))}, r"heatmaps must have shape \(3, 4, 5\)"),
+        ({"heatmaps": np.full((3, 4, 5), np.inf)}, "heatmaps must be finite"),
+        ({"images": IMAGES[:0]}, "empty batch"),
+        ({"targets": [0, 1]}, "one class for all 3 images"),
+        ({"score": "p"}, 'score must be "logit" or "probability"'),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 20"),
+        ({"steps": 21}, "steps must be a whole number from 1 to 20, got 21"),
+        ({"steps": 2.0}, "steps must be a whole number"),
+        ({"fill": [0, 0, 0]}, "fill must be a number, a colour of 2 channels"),
+    ],
+)
+def test_a_curve_of_what_does_not_fit_is_refused(curve, changed, message):
+    arguments = {"images": IMAGES, "targets": TARGETS, "heatmaps": np.zeros((3, 4, 5)), "steps": 4}
+    with pytest.raises(ValueError, match=message):
+        curve(linear_net()[0], **arguments | changed)
