@@ -10,8 +10,11 @@ from importlib import import_module as _import_module
 __version__ = "0.1.0"
 
 __all__ = [
+    "cam",
     "datasets",
+    "gradients",
     "inspection",
+    "keras_vis",
     "lime_image",
     "metrics",
     "models",

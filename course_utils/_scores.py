@@ -194,6 +194,46 @@ def _run(model, images):
     return model()(images, training=False)
 
 
+def pick(outputs, targets):
+    """Pick each row's score of its target, (N,), within TensorFlow, where `score_model` made it.
+
+    As `of_target`, except that the probability of class 0 of a single output lacks its constant,
+    1: it has the right gradient and not the right value.
+    """
+    if outputs.shape[-1] > 1:
+        return tf.gather(outputs, targets, batch_dims=1)
+    return tf.where(targets == 1, outputs[:, 0], -outputs[:, 0])
+
+
+# As _FORWARD, for the compiled gradient.
+_GRADIENT = weakref.WeakKeyDictionary()
+
+
+def gradient(model):
+    """Return the compiled function (images, targets) -> gradient of each target's score.
+
+    Images (N, H, W, C) and int64 targets (N,) to gradients (N, H, W, C), for any N; compiled
+    once. `model` gives the scores, as `score_model` returns it.
+    """
+    output, compiled = _GRADIENT.get(model, (None, None))
+    if output is not model.outputs[0]:
+        shapes = [
+            tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
+            tf.TensorSpec((None,), tf.int64),
+        ]
+        run = functools.partial(_run_gradient, weakref.ref(model))
+        compiled = tf.function(run, input_signature=shapes)
+        _GRADIENT[model] = (model.outputs[0], compiled)
+    return compiled
+
+
+def _run_gradient(model, images, targets):
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        scores = pick(model()(images, training=False), targets)
+    return tape.gradient(scores, images, unconnected_gradients="zero")
+
+
 def predict(model, images, batch_size):
     """Return the outputs of `model` for images (N, H, W, C), a batch at a time, as numpy."""
     run = forward(model)

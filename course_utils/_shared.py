@@ -1,5 +1,6 @@
 """What the modules share: checks of what callers pass, the look-up of layers, the crop."""
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -62,6 +63,14 @@ def find_layer(model, layer):
             return candidate
     listed = ", ".join(f"{i}: {candidate.name}" for i, candidate in enumerate(layers))
     raise ValueError(f"the model has no layer {layer!r}. It has {listed}.")
+
+
+def flat_layers(model):
+    """Return the layers of `model` in order, those of nested models in their models' places."""
+    flat = []
+    for layer in model.layers:
+        flat += flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return flat
 
 
 def layer_calls(model):
