@@ -97,12 +97,25 @@ def layer_calls(model):
 
 
 def layer_output(model, layer):
-    """Return the tensor that a layer, as `find_layer` takes it, puts out within `model`."""
+    """Return the tensor that a layer puts out within `model`.
+
+    `layer` is what `find_layer` takes, or a nested model's layer or its name.
+    """
+    check_built(model)
+    calls = layer_calls(model)
+    if not any(layer is own or layer == own.name for own in model.layers):
+        for nested, inputs, _ in calls:
+            if isinstance(nested, keras.Model) and _holds(nested, layer):
+                return keras.Model(nested.inputs, layer_output(nested, layer))(inputs)
     found = find_layer(model, layer)
-    outputs = [tensors[0] for called, _, tensors in layer_calls(model) if called is found]
+    outputs = [tensors[0] for called, _, tensors in calls if called is found]
     if not outputs:
         raise ValueError(f"layer {found.name!r} does not lead to the output of {model.name!r}.")
     return outputs[-1]
+
+
+def _holds(model, layer):
+    return any(layer is inner or layer == inner.name for inner in flat_layers(model))
 
 
 def check_photos(photos):
