@@ -1,6 +1,7 @@
-"""What the site needs beyond Jupyter Book: MathJax from the site itself, and the gallery."""
+"""What the site needs beyond Jupyter Book: its own MathJax, the gallery, the table of times."""
 
 import base64
+import json
 import shutil
 from html import escape
 from pathlib import Path
@@ -56,6 +57,28 @@ class Gallery(SphinxDirective):
         return [nodes.raw("", html, format="html")]
 
 
+class ExecutionTable(SphinxDirective):
+    """What each notebook took when it was last executed: its time and the most memory it held."""
+
+    def run(self):
+        """Draw the table from what execute.py wrote down."""
+        figures = json.loads((ROOT / "_build/execution.json").read_text())
+        rows = []
+        for name, figure in sorted(figures.items()):
+            path = ROOT / name
+            if not path.is_file():  # of a notebook that has since been renamed
+                continue
+            title = nbformat.read(path, 4).cells[0].source.splitlines()[0].lstrip("# ")
+            page = f"../{path.relative_to(ROOT).with_suffix('.html').as_posix()}"
+            rows.append(
+                f'<tr><td><a href="{page}">{escape(title)}</a></td>'
+                f"<td>{figure['seconds']:.0f} s</td><td>{figure['megabytes']:,} MB</td></tr>"
+            )
+        head = "<tr><th>notebook</th><th>time</th><th>memory</th></tr>"
+        html = f'<table class="table figures"><thead>{head}</thead>{"".join(rows)}</table>'
+        return [nodes.raw("", html, format="html")]
+
+
 def copy_mathjax(app):
     """Put MathJax, as npm installed it, among the site's own files."""
     target = STATIC / "mathjax"
@@ -87,6 +110,7 @@ def setup(app):
     """Register all of it with Sphinx."""
     STATIC.mkdir(parents=True, exist_ok=True)  # before Sphinx looks whether it is there
     app.add_directive("gallery", Gallery)
+    app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("builder-inited", copy_mathjax)
     app.connect("autodoc-skip-member", skip_alias)
