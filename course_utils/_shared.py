@@ -50,19 +50,43 @@ def check_built(model):
 def find_layer(model, layer):
     """Return the layer of `model` that `layer` names: a name, an index, or the layer itself.
 
+    A layer of a nested model goes by its path, "inner/conv", or by its name alone if only one
+    bears it; of equal names the outermost counts.
+
     Raises ValueError that lists the layers when there is no such one.
     """
+    return _way_to(model, layer)[-1]
+
+
+def _way_to(model, layer):
+    """The layers that lead to the one that `layer` names: nested models, and the layer itself."""
     check_built(model)
     layers = model.layers
-    if any(layer is candidate for candidate in layers):
-        return layer
     if isinstance(layer, (int, np.integer)) and -len(layers) <= layer < len(layers):
-        return layers[layer]
-    for candidate in layers:
-        if candidate.name == layer:
-            return candidate
-    listed = ", ".join(f"{i}: {candidate.name}" for i, candidate in enumerate(layers))
-    raise ValueError(f"the model has no layer {layer!r}. It has {listed}.")
+        return [layers[layer]]
+    found = [way for way in _ways(model) if way[-1] is layer or layer in (way[-1].name, _path(way))]
+    if not found:
+        listed = ", ".join(f"{i}: {candidate.name}" for i, candidate in enumerate(layers))
+        nested = [_path(way) for way in _ways(model) if way[1:]]
+        deeper = f", and within nested models {', '.join(nested)}" if nested else ""
+        raise ValueError(f"the model has no layer {layer!r}. It has {listed}{deeper}.")
+    outermost = [way for way in found if len(way) == min(map(len, found))]
+    if outermost[1:]:
+        paths = ", ".join(_path(way) for way in outermost)
+        raise ValueError(f"the model has several layers {layer!r}: {paths}. Give the path of one.")
+    return outermost[0]
+
+
+def _ways(model):
+    """The way to each layer of `model`, and on to those of nested models."""
+    for layer in model.layers:
+        yield [layer]
+        if isinstance(layer, keras.Model):
+            yield from ([layer, *way] for way in _ways(layer))
+
+
+def _path(way):
+    return "/".join(layer.name for layer in way)
 
 
 def flat_layers(model):
@@ -97,25 +121,23 @@ def layer_calls(model):
 
 
 def layer_output(model, layer):
-    """Return the tensor that a layer puts out within `model`.
-
-    `layer` is what `find_layer` takes, or a nested model's layer or its name.
-    """
-    check_built(model)
-    calls = layer_calls(model)
-    if not any(layer is own or layer == own.name for own in model.layers):
-        for nested, inputs, _ in calls:
-            if isinstance(nested, keras.Model) and _holds(nested, layer):
-                return keras.Model(nested.inputs, layer_output(nested, layer))(inputs)
-    found = find_layer(model, layer)
-    outputs = [tensors[0] for called, _, tensors in calls if called is found]
-    if not outputs:
-        raise ValueError(f"layer {found.name!r} does not lead to the output of {model.name!r}.")
-    return outputs[-1]
+    """Return the tensor that a layer, as `find_layer` takes it, puts out within `model`."""
+    return _output_along(model, _way_to(model, layer))
 
 
-def _holds(model, layer):
-    return any(layer is inner or layer == inner.name for inner in flat_layers(model))
+def _output_along(model, way):
+    """The tensor that the last layer of a way puts out, as a tensor of the outermost model."""
+    calls = [call for call in layer_calls(model) if call[0] is way[0]]
+    if not calls:
+        raise ValueError(f"layer {way[0].name!r} does not lead to the output of {model.name!r}.")
+    inner, inputs, outputs = calls[-1]
+    if not way[1:]:
+        return outputs[0]
+    # The tensors of a nested model are not the outer one's, so its part is called once more.
+    inside = _output_along(inner, way[1:])
+    if len(inputs) == 1:
+        return keras.Model(inner.inputs[0], inside)(inputs[0])
+    return keras.Model(inner.inputs, inside)(inputs)
 
 
 def check_photos(photos):
