@@ -19,6 +19,7 @@ __all__ = [
     "metrics",
     "models",
     "occlusion",
+    "photo",
     "plots",
     "quiz",
     "surrogates",
