@@ -1,0 +1,34 @@
+"""The book's lists: each entry once, in an order in which it is found."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+
+
+def entries(page, section, level):
+    """The headings of a level below a section of a page, or of the whole page."""
+    text = (BOOK / page).read_text(encoding="utf8")
+    if section:
+        text = text.split(f"## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"^{'#' * level} (.+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "level"), [("glossary.md", None, 2), ("references.md", "Papers", 3)]
+)
+def test_each_entry_stands_once_and_in_order(page, section, level):
+    names = [name.lower() for name in entries(page, section, level)]
+    assert len(names) > 20
+    assert [(a, b) for a, b in pairwise(names) if a >= b] == []
+
+
+def test_a_section_stands_once():
+    assert entries("references.md", None, 2) == [
+        "The five documents",
+        "Papers",
+        "Data and software",
+    ]
