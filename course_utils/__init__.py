@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "cam",
     "datasets",
+    "embedding",
     "gradients",
     "inspection",
     "keras_vis",
@@ -22,6 +23,7 @@ __all__ = [
     "photo",
     "plots",
     "quiz",
+    "scatter",
     "surrogates",
 ]
 

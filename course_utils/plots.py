@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Polygon
 
+from course_utils._groups import check_map, group_name, group_styles
 from course_utils.inspection import layer_table
 
 MAGNITUDE = "magma"
@@ -263,3 +264,44 @@ def _as_backdrop(image, shape):
     if image.shape[:2] != shape or image.ndim not in (2, 3):
         raise ValueError(f"image {image.shape} and heatmap {shape} must have the same size.")
     return image if image.ndim == 2 else image.mean(axis=-1)
+
+
+def show_embedding(points, labels, *, names=None, ax=None, title=None, legend=True):
+    """Draw a map of points with a colour and a marker for each label, and return the Axes.
+
+    Distances in the plane are drawn to scale. There are no ticks, because the coordinates of a
+    projection mean nothing by themselves.
+
+    Parameters
+    ----------
+    points : array (N, 2)
+        As `embedding.project` gives them.
+    labels : array (N,)
+        Which group each point belongs to; groups are styled in sorted order, so that the same
+        labels look the same in every map.
+    names : sequence of str, optional
+        What the legend says of labels 0, 1, 2 ...; the labels themselves if not given.
+    legend : bool
+        Whether to put a legend to the right of the map.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a point is not finite, there is a label without a name, or more
+        than 70 labels.
+    """
+    points, labels = check_map(points, labels)
+    groups = np.unique(labels)
+    ax = _axes(ax)
+    for group, (colour, marker) in zip(groups, group_styles(groups), strict=True):
+        some = points[labels == group]
+        style = {"color": colour, "marker": marker, "edgecolors": "#222222", "linewidths": 0.4}
+        ax.scatter(some[:, 0], some[:, 1], s=26, label=group_name(group, names), **style)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if title:
+        ax.set_title(title, fontsize=10)
+    if legend:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8.5)
+    return ax

@@ -1,5 +1,7 @@
 """Pictures say what their numbers say."""
 
+from itertools import pairwise
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -143,3 +145,53 @@ def test_grey_and_coloured_images_lie_below_heat_maps(draw, shape):
 def test_what_is_not_a_heat_map_of_the_image_is_refused(draw, image, heatmap, message):
     with pytest.raises(ValueError, match=message):
         draw(image, heatmap)
+
+
+POINTS = np.array([[0.0, 0.0], [4.0, 1.0], [0.0, 2.0], [4.0, 3.0]])
+
+
+def test_each_group_of_a_map_is_drawn_where_its_points_are():
+    axis = plots.show_embedding(POINTS, ["b", "a", "b", "a"], title="a map")
+    first, second = axis.collections
+    assert first.get_offsets().tolist() == [[4, 1], [4, 3]]
+    assert second.get_offsets().tolist() == [[0, 0], [0, 2]]
+    assert [text.get_text() for text in axis.get_legend().texts] == ["a", "b"]
+    assert axis.get_title() == "a map"
+    assert axis.get_aspect() == 1, "distances are to scale"
+    assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
+
+
+def test_no_two_groups_look_the_same_and_neighbours_differ_in_colour_and_marker():
+    groups = np.arange(70)
+    axis = plots.show_embedding(np.stack([groups, groups], axis=1), groups, legend=False)
+    assert axis.get_legend() is None
+    colours = [tuple(drawn.get_facecolor()[0]) for drawn in axis.collections]
+    markers = [drawn.get_paths()[0].vertices.tobytes() for drawn in axis.collections]
+    assert len(set(zip(colours, markers, strict=True))) == 70
+    for looks in (colours, markers):
+        assert all(one != other for one, other in pairwise(looks))
+    with pytest.raises(ValueError, match="71 groups are too many"):
+        plots.show_embedding(np.ones((71, 2)), np.arange(71))
+
+
+def test_names_stand_for_labels_in_the_legend_on_the_caller_s_axes():
+    _, axis = plt.subplots()
+    names = ["zero", "one", "two"]
+    assert plots.show_embedding(POINTS, [2, 0, 2, 0], names=names, ax=axis) is axis
+    assert [text.get_text() for text in axis.get_legend().texts] == ["zero", "two"]
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "message"),
+    [
+        (np.zeros((4, 3)), np.zeros(4), r"shape \(N, 2\), .* got \(4, 3\) and \(4,\)"),
+        (POINTS, np.zeros(3, int), r"got \(4, 2\) and \(3,\)"),
+        (np.zeros((0, 2)), [], "no points to draw"),
+        (POINTS * np.nan, np.zeros(4, int), "must be finite"),
+        (POINTS, [0, 1, 2, 3], "there are 3 names, and none for label 3"),
+        (POINTS, [0, 1, 2, -1], "none for label -1"),
+    ],
+)
+def test_what_is_not_a_map_is_refused(points, labels, message):
+    with pytest.raises(ValueError, match=message):
+        plots.show_embedding(points, labels, names=["a", "b", "c"])
