@@ -8,9 +8,15 @@ from PIL import Image
 def check_images(model, images):
     """Return `images` as float32 (N, H, W, C), or say what is wrong with them.
 
-    Raises ValueError on a wrong rank, a shape the model does not take, an empty batch,
-    a type that is not numeric, NaN or infinities.
+    Raises ValueError on a model without exactly one input of known shape, and on a wrong rank,
+    a shape the model does not take, an empty batch, a type that is not numeric, NaN or infinities.
     """
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise ValueError(
+            "the model must be a keras.Model with one input, of known shape. If it is Sequential, "
+            "give it an Input layer or call it once on a batch; if it is a subclass of "
+            "keras.Model, build it with the Functional API."
+        )
     images = np.asarray(images)
     if images.dtype.kind not in "fiub":
         raise ValueError(f"images must be numbers, got an array of {images.dtype}.")
@@ -195,9 +201,15 @@ def check_targets(model, targets, count):
 
     A model with one sigmoid output has two classes, 0 and 1.
 
-    Raises ValueError on a wrong number of targets, on what is not a whole number, and on a class
-    the model does not have.
+    Raises ValueError on a model whose output is not (N, K), on a wrong number of targets, on what
+    is not a whole number, and on a class the model does not have.
     """
+    shapes = [output.shape for output in model.outputs]
+    if [len(shape) for shape in shapes] != [2]:
+        raise ValueError(
+            "the model must have one output, scores of shape (N, K), got "
+            f"{' and '.join(map(str, shapes))}. Choose or reduce it with a keras.Model."
+        )
     targets = np.asarray(targets)
     if targets.dtype.kind not in "iu":
         raise ValueError(f"targets must be whole numbers (classes), got {targets.dtype}.")

@@ -106,9 +106,10 @@ def smoothgrad(
     """
     images, targets = _check(model, images, targets, batch_size)
     check_whole("samples", samples, 1)
-    if not 0 <= noise < np.inf:
+    check_whole("seed", seed, 0)
+    if not np.isscalar(noise) or isinstance(noise, str) or not 0 <= noise < np.inf:
         raise ValueError(f"noise must be zero or a positive number, got {noise!r}.")
-    spreads = noise * np.ptp(images, axis=(1, 2, 3))
+    spreads = np.float32(noise) * np.ptp(images, axis=(1, 2, 3))
     mean = np.zeros(images.shape)
     rng = np.random.default_rng(seed)
     run = gradient(score_model(model, score))
@@ -160,6 +161,12 @@ def integrated_gradients(
     ------
     ValueError
         If an argument does not fit.
+
+    Notes
+    -----
+    ReLUs and max-pooling let the gradient jump on the way, and where between two points it jumps
+    no rule can know: four times the steps make a quarter of the error. At 64 steps the maps of
+    the course's digits add up to a thousandth, those of the squares to some hundredths.
 
     References
     ----------
