@@ -10,6 +10,7 @@ from importlib import import_module as _import_module
 __version__ = "0.1.0"
 
 __all__ = [
+    "activation",
     "cam",
     "datasets",
     "embedding",

@@ -1,0 +1,434 @@
+"""Activation maximisation: search for the input that a class or a channel answers to most."""
+
+import functools
+import weakref
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from course_utils._scores import score_model
+from course_utils._shared import check_fill, check_targets, check_whole, find_layer, layer_output
+
+
+class Maximized(NamedTuple):
+    """What `maximize_activation` found, an entry for each target or channel."""
+
+    images: np.ndarray
+    """float32 (N, H, W, C); blank where `dead`."""
+    scores: np.ndarray
+    """float32 (N,): the score of each image as it is, without jitter and penalties."""
+    dead: np.ndarray
+    """bool (N,): whether the score had no gradient at any start, so that nothing was found."""
+    latents: np.ndarray | None
+    """float32 (N, ...): the generator's input for each image; None without a generator."""
+
+
+def maximize_activation(
+    model,
+    *,
+    target=None,
+    layer=None,
+    channel=None,
+    generator=None,
+    score="logit",
+    pool="mean",
+    steps=128,
+    step_size=0.05,
+    start=None,
+    noise=None,
+    low=None,
+    high=None,
+    norm=None,
+    l2=0.0,
+    tv=0.0,
+    blur=0.0,
+    jitter=0,
+    fourier=None,
+    colours=None,
+    batch_size=32,
+    progress=False,
+    seed=0,
+):
+    """Search by gradient ascent for the images that a class or a layer's channels answer to most.
+
+    Nothing but the score steers the search unless you ask for it: `norm`, `l2`, `tv`, `blur`,
+    `jitter`, `fourier` and the range can each be switched on by itself.
+
+    Parameters
+    ----------
+    model : keras.Model
+    target : int or int array (N,), optional
+        The class, or classes, to maximise the score of.
+    layer : str, int or keras layer, optional
+        Instead of a target: the layer whose channels to maximise, activation function included.
+        A name can be that of a nested model's layer.
+    channel : int or int array (N,), optional
+        Channels of `layer`; all of them if not given.
+    generator : keras.Model, optional
+        Makes an image for `model` of each z (N, ...). The search is for z instead of pixels:
+        `step_size`, `start`, `noise`, `norm` and `l2` are those of z.
+    score : "logit" or "probability"
+        Which score of the target.
+    pool : "mean" or "centre"
+        The score of a channel with rows and columns: the mean of its map, which asks for a
+        texture, or the unit in the middle of it, which asks for one patch.
+    steps : int
+    step_size : float
+        How far the first step moves a value (root mean square); the steps shrink to zero. It
+        and `noise` are shares of the range `high` - `low` where pixels have one.
+    start : float, array (C,) or array (H, W, C), optional
+        Where the search begins: the middle of the range, or 0, if not given.
+    noise : float, optional
+        Standard deviation of what is added to the start; 0.1 if not given, for a generator 1.
+    low, high : float, optional
+        The range of the pixels. After each step they are clipped to it; with `fourier`, a
+        sigmoid keeps them inside.
+    norm : float, optional
+        Radius of a ball around 0 (Euclidean norm) that no image leaves.
+    l2 : float
+        Weight of the penalty on the sum of the squared pixels.
+    tv : float
+        Weight of the penalty on the total variation, the sum of the absolute differences between
+        neighbouring pixels.
+    blur : float
+        Standard deviation, in pixels, of the Gaussian that blurs the image after each step.
+    jitter : int
+        Pixels by which the image is shifted at random, at most, around its edges, in each step.
+    fourier : float, optional
+        Search among the image's Fourier coefficients instead, each scaled by 1 / frequency to
+        this power; 1 is the spectrum of photos.
+    colours : array (C, C), optional
+        With `fourier`: the covariance of the data's channels, after which the image's vary too.
+    batch_size : int
+        Images that are in memory at a time.
+    progress : bool
+        Show a progress bar.
+    seed : int
+        Of noise and jitter. All images of a call begin at the same noise.
+
+    Returns
+    -------
+    Maximized
+        ``images``, ``scores``, ``dead`` and ``latents``.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or contradicts another.
+
+    Notes
+    -----
+    A step follows the gradient divided by its root mean square, so that its length does not
+    depend on the scale of the score. Where an image has no gradient because its channel is
+    silent, the search begins again from other, larger noise (with "centre", shifted so that its
+    most active place lies in the middle); a channel that had no gradient at any start is dead as
+    far as this search can tell. The search is one compiled loop for each
+    model and set of options; their values, targets, channels and seeds do not compile it anew.
+
+    References
+    ----------
+    Erhan et al., Visualizing Higher-Layer Features of a Deep Network (2009). For `l2`: Simonyan,
+    Vedaldi and Zisserman, Deep Inside Convolutional Networks (2014). For `blur`: Yosinski et al.,
+    Understanding Neural Networks Through Deep Visualization (2015). For `tv` and `jitter`:
+    Mahendran and Vedaldi, Visualizing Deep Convolutional Neural Networks Using Natural Pre-Images
+    (2016). For `generator`: Nguyen et al., Synthesizing the Preferred Inputs for Neurons in
+    Neural Networks via Deep Generator Networks (2016). For `fourier` and `colours`: Olah,
+    Mordvintsev and Schubert, Feature Visualization (2017).
+    """
+    if (target is None) == (layer is None) or (layer is None and channel is not None):
+        raise ValueError(
+            "say what to maximise: either a target, or a layer (and, if not all, which channel)."
+        )
+    if pool not in ("mean", "centre"):
+        raise ValueError(f'pool must be "mean" or "centre", got {pool!r}.')
+    _check_models(model, generator)
+    check_whole("steps", steps, 1)
+    check_whole("jitter", jitter, 0)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("seed", seed, 0, 2**31 - 1)
+    if noise is None:
+        noise = 0.1 if generator is None else 1.0
+    numbers = {"steps": steps, "step_size": step_size, "noise": noise, "low": low, "high": high}
+    numbers |= {"norm": norm, "l2": l2, "tv": tv, "blur": blur, "jitter": jitter}
+    numbers["fourier"] = fourier
+    on = _check_options(numbers, start, colours, generator)
+    if "low" in on and "fourier" not in on:
+        numbers |= {"step_size": step_size * (high - low), "noise": noise * (high - low)}
+        start = (low + high) / 2 if start is None else start
+    start = 0.0 if start is None else start
+    begin = tf.constant(_begin(model, generator, start), tf.float32)
+    root = tf.constant(_root(colours, model.input_shape[-1]), tf.float32)
+    numbers = {name: tf.constant(value or 0, tf.float32) for name, value in numbers.items()}
+
+    layer = None if layer is None else find_layer(model, layer)
+    kind = (layer, score, pool, None if generator is None else weakref.ref(generator), on)
+    maximised, search = _compiled(model, kind, begin, numbers)
+    ids = _check_ids(model, maximised, target, layer, channel)
+    parts = []
+    with tqdm(total=len(ids), disable=not progress, unit="image") as bar:
+        for first in range(0, len(ids), batch_size):
+            some = tf.constant(ids[first : first + batch_size], tf.int32)
+            found = search(some, tf.constant(seed), begin, root, numbers)
+            parts.append([part.numpy() for part in found])
+            bar.update(len(some))
+    images, scores, dead, points = map(np.concatenate, zip(*parts, strict=True))
+    images[dead] = 0 if low is None else np.clip(0, low, high)
+    points[dead] = 0
+    return Maximized(images, scores, dead, None if generator is None else points)
+
+
+# From a model to its output and, by the kind of search, the model whose outputs are maximised and
+# the compiled search.
+_SEARCHES = weakref.WeakKeyDictionary()
+
+
+def _compiled(model, kind, begin, numbers):
+    """Return the model whose outputs are maximised, and the search: compiled once for each kind."""
+    output, kept = _SEARCHES.get(model, (None, None))
+    if output is not model.outputs[0]:
+        kept = {}
+        _SEARCHES[model] = (model.outputs[0], kept)
+    if kind not in kept:
+        layer, score, *_ = kind
+        if layer is None:
+            output = score_model(model, score).outputs[0]
+        else:
+            output = layer_output(model, layer)
+        maximised = keras.Model(model.inputs[0], output)  # it has no reference to `model` itself
+        signature = [
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec(begin.shape),
+            tf.TensorSpec([model.input_shape[-1]] * 2),
+            dict.fromkeys(numbers, tf.TensorSpec([])),
+        ]
+        search = functools.partial(_search, maximised, kind)
+        kept[kind] = maximised, tf.function(search, signature, autograph=False)
+    return kept[kind]
+
+
+def _search(maximised, kind, ids, seed, begin, root, numbers):
+    """Climb from `begin` to the images with the highest scores: one batch, all steps in one loop.
+
+    Returns the images (N, H, W, C), their scores (N,), whether each is dead (N,), and the points:
+    what the search is for, pixels, Fourier coefficients or z.
+    """
+    *_, pool, generator, on = kind
+    images_of = functools.partial(_images, maximised.input_shape[1:], kind)
+    scores_of = functools.partial(_scores, maximised, kind, ids)
+
+    def climb(step, points, awake):
+        with tf.GradientTape() as below:
+            below.watch(points)
+            images = images_of(points, root, numbers)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            scores = scores_of(
+                _shifted(images, [seed, ~step], numbers) if "jitter" in on else images
+            )
+        slope = tape.gradient(scores, images, unconnected_gradients="zero")
+        silent = tf.reduce_all(slope == 0, axis=[1, 2, 3])
+        if "tv" in on:
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                variation = tf.image.total_variation(images)
+            slope -= numbers["tv"] * tape.gradient(variation, images)
+        if "l2" in on and generator is None:
+            slope -= 2 * numbers["l2"] * images
+        slope = below.gradient(images, points, output_gradients=slope)
+        if "l2" in on and generator is not None:
+            slope -= 2 * numbers["l2"] * points
+        length = numbers["step_size"] * (1 - tf.cast(step, tf.float32) / numbers["steps"])
+        points = _confine(points + length * _unit(slope), on, numbers)
+        # At the top of a ReLU6 or a sigmoid there is no slope either, but there is a score.
+        lost = silent & ((scores <= 0) | ~awake)
+        points = tf.cond(tf.reduce_any(lost), lambda: start(step + 1, lost, points), lambda: points)
+        return step + 1, points, awake | ~silent
+
+    def start(attempt, where, points):
+        """Put the points where `where` is true to `begin` and noise, larger with each attempt."""
+        spread = numbers["noise"] * 2.0 ** tf.cast(attempt % 9, tf.float32)
+        noise = spread * tf.random.stateless_normal([1, *begin.shape], [seed, attempt])
+        if pool == "centre" and generator is None and len(maximised.output_shape) == 4:
+            images = images_of(_confine(begin + noise, on, numbers), root, numbers)
+            noise = _centred(noise, maximised(images, training=False), ids)
+        where = tf.reshape(where, [-1] + [1] * len(begin.shape))
+        return tf.where(where, _confine(begin + noise, on, numbers), points)
+
+    asleep = tf.ones_like(ids, tf.bool)
+    points = start(0, asleep, tf.zeros([tf.size(ids), *begin.shape]))
+    steps = tf.cast(numbers["steps"], tf.int32)
+    _, points, awake = tf.while_loop(
+        lambda step, *_: step < steps, climb, (0, points, ~asleep), parallel_iterations=1
+    )
+    images = images_of(points, root, numbers)
+    return images, scores_of(images), ~awake, points
+
+
+def _scores(maximised, kind, ids, images):
+    """The score (N,) of each image for its class or channel."""
+    layer, score, pool, *_ = kind
+    outputs = maximised(images, training=False)
+    while len(outputs.shape) > 2:
+        middle = outputs[:, outputs.shape[1] // 2]
+        outputs = middle if pool == "centre" else tf.reduce_mean(outputs, axis=1)
+    if layer is None and outputs.shape[-1] == 1:
+        opposite = -outputs if score == "logit" else 1 - outputs
+        outputs = tf.concat([opposite, outputs], axis=1)  # classes 0 and 1
+    return tf.gather(outputs, ids, batch_dims=1)
+
+
+def _images(shape, kind, points, root, numbers):
+    """The images (N, H, W, C) that belong to the points of the search."""
+    *_, generator, on = kind
+    if generator is not None:
+        return generator()(points, training=False)
+    if "fourier" not in on:
+        return tf.identity(points)
+    height, width, _ = shape
+    rows, columns = np.fft.fftfreq(height)[:, np.newaxis], np.fft.fftfreq(width)
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    scale = tf.constant(frequency, tf.float32) ** -numbers["fourier"]
+    scale /= tf.sqrt(tf.reduce_mean(scale**2))  # so that the image varies as much as the points
+    spectrum = tf.signal.rfft2d(tf.transpose(points, [0, 3, 1, 2]))
+    spectrum *= tf.cast(scale[:, : width // 2 + 1], tf.complex64)
+    planes = tf.signal.irfft2d(spectrum, [height, width])
+    images = tf.einsum("ndhw,cd->nhwc", planes, root)
+    if "low" not in on:
+        return images
+    return numbers["low"] + (numbers["high"] - numbers["low"]) * tf.sigmoid(images)
+
+
+def _shifted(images, seed, numbers):
+    """The images, shifted around their edges by up to the jitter, all by the same."""
+    most = tf.cast(numbers["jitter"], tf.int32)
+    shift = tf.random.stateless_uniform([2], seed, -most, most + 1, tf.int32)
+    return tf.roll(images, shift, axis=[1, 2])
+
+
+def _centred(noise, maps, ids):
+    """The noise (1, H, W, C) shifted, for each channel, to where it answers most in the middle.
+
+    The unit in the middle of a map (1, h, w, channels) may be silent where others are not.
+    """
+    height, width = maps.shape[1:3]
+    places = tf.argmax(tf.reshape(maps, [height * width, -1]), output_type=tf.int32)
+    places = tf.gather(places, ids)
+    rows = (height // 2 - places // width) * (noise.shape[1] // height)
+    columns = (width // 2 - places % width) * (noise.shape[2] // width)
+    shifts = tf.stack([rows, columns], axis=1)
+    return tf.map_fn(
+        lambda shift: tf.roll(noise[0], shift, [0, 1]), shifts, fn_output_signature=tf.float32
+    )
+
+
+def _unit(slope):
+    """Each row of `slope` divided by its root mean square; rows of zeros stay."""
+    axes = list(range(1, len(slope.shape)))
+    # First by the largest, or the square of a tiny slope would be zero.
+    slope = tf.math.divide_no_nan(slope, tf.reduce_max(tf.abs(slope), axes, keepdims=True))
+    return tf.math.divide_no_nan(slope, tf.sqrt(tf.reduce_mean(slope**2, axes, keepdims=True)))
+
+
+def _confine(points, on, numbers):
+    """What happens to the pixels, or to z, after each step: blur, range, ball."""
+    if "blur" in on:
+        for axis, product in ((1, "ij,njwc->niwc"), (2, "ij,nhjc->nhic")):
+            places = tf.range(points.shape[axis], dtype=tf.float32) / numbers["blur"]
+            weights = tf.nn.softmax(-((places - places[:, tf.newaxis]) ** 2) / 2)
+            points = tf.einsum(product, weights, points)
+    if "low" in on and "fourier" not in on:
+        points = tf.clip_by_value(points, numbers["low"], numbers["high"])
+    if "norm" in on:
+        points = tf.clip_by_norm(points, numbers["norm"], list(range(1, len(points.shape))))
+    return points
+
+
+def _check_models(model, generator):
+    """Raise ValueError unless `model` takes images of one size, and `generator` makes such."""
+    shape = tuple(model.input_shape[1:])
+    if len(shape) != 3 or None in shape:
+        raise ValueError(f"the model must take images of one fixed size, it takes {shape}.")
+    if generator is not None and tuple(generator.output_shape[1:]) != shape:
+        raise ValueError(
+            f"the generator makes images of shape {tuple(generator.output_shape[1:])}, "
+            f"and the model takes {shape}."
+        )
+
+
+# What acts on pixels has nothing to act on where the search is for something else.
+_EXCLUDES = {
+    "generator": {"low", "high", "blur", "fourier", "colours"},
+    "fourier": {"norm", "blur", "start"},
+}
+
+
+def _check_options(numbers, start, colours, generator):
+    """Return the set of what is switched on; raise ValueError where numbers do not fit."""
+    least = {"low": -np.inf, "high": -np.inf, "norm": 1e-12, "step_size": 1e-12}
+    for name, value in numbers.items():
+        if value is None and name in ("low", "high", "norm", "fourier"):
+            continue
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not least.get(name, 0) <= value < np.inf:
+            kind = {0: "non-negative", 1e-12: "positive"}.get(least.get(name, 0), "finite")
+            raise ValueError(f"{name} must be a {kind} number, got {value!r}.")
+    low, high = numbers["low"], numbers["high"]
+    if (low is None) != (high is None) or (low is not None and low >= high):
+        raise ValueError(f"give both low and high, low < high, or neither: got {low}, {high}.")
+    if numbers["norm"] is not None and low is not None and not low <= 0 <= high:
+        raise ValueError(f"norm is that of a ball around 0, which lies outside {low} to {high}.")
+    options = numbers | {"start": start, "colours": colours, "generator": generator}
+    on = {name for name, value in options.items() if value is not None}
+    on -= {name for name in ("l2", "tv", "blur", "jitter") if numbers[name] == 0}
+    for way, others in _EXCLUDES.items():
+        if way in on and on & others:
+            listed = ", ".join(sorted(on & others))
+            raise ValueError(f"with {way} the search is not for pixels: leave out {listed}.")
+    if colours is not None and numbers["fourier"] is None:
+        raise ValueError("colours go with fourier: give both, or leave out colours.")
+    return frozenset(on)
+
+
+def _begin(model, generator, start):
+    """Return the image or z at which the search begins, without noise, or raise ValueError."""
+    if generator is None:
+        return check_fill(start, model.input_shape[1:], "start")
+    shape = tuple(generator.input_shape[1:])
+    if np.shape(start) not in ((), shape):
+        raise ValueError(f"start must be a number or a z of shape {shape}, got {np.shape(start)}.")
+    return np.full(shape, start)
+
+
+def _root(colours, channels):
+    """A matrix that gives independent planes the covariance `colours`, up to their scale."""
+    if colours is None:
+        return np.eye(channels)
+    colours = np.asarray(colours, np.float64)
+    if colours.shape != (channels, channels) or not np.allclose(colours, colours.T):
+        raise ValueError(
+            f"colours must be a symmetric matrix ({channels}, {channels}), got {colours.shape}."
+        )
+    try:
+        return np.linalg.cholesky(colours) * np.sqrt(channels / np.trace(colours))
+    except np.linalg.LinAlgError:
+        raise ValueError("colours must be positive definite, as a covariance is.") from None
+
+
+def _check_ids(model, maximised, target, layer, channel):
+    """Return the classes or channels to maximise, (N,), or raise ValueError."""
+    if layer is None:
+        return check_targets(model, target, np.size(target))
+    count = maximised.output_shape[-1]
+    channels = np.arange(count) if channel is None else np.atleast_1d(channel)
+    if channels.dtype.kind not in "iu" or channels.ndim != 1 or channels.size == 0:
+        raise ValueError(f"channel must be a whole number or a list of them, got {channel!r}.")
+    if channels.min() < 0 or channels.max() >= count:
+        wrong = channels[(channels < 0) | (channels >= count)][0]
+        raise ValueError(
+            f"channel {wrong} does not exist: layer {layer.name!r} has channels 0 to {count - 1}."
+        )
+    return channels
