@@ -10,7 +10,14 @@ import tensorflow as tf
 from keras import layers as kl
 
 from course_utils._scores import pick, score_model
-from course_utils._shared import check_built, check_images, check_targets, check_whole, flat_layers
+from course_utils._shared import (
+    check_built,
+    check_images,
+    check_targets,
+    check_whole,
+    find_layer,
+    flat_layers,
+)
 
 
 def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64):
@@ -27,9 +34,9 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
     targets : int or int array (N,)
         The class to explain, for all images or for each.
     layer : str, int or keras layer, optional
-        Whose feature maps to take: a name (of a nested model's layer, too), an index into
-        ``model.layers``, or the layer itself. If not given, the last layer that puts out feature
-        maps and is no pooling, padding or dropout.
+        Whose feature maps to take: a name, an index into ``model.layers``, or the layer itself;
+        a nested model's layer by its name or its path, "inner/conv". If not given, the last layer
+        that puts out feature maps and is no pooling, padding or dropout.
     score : "logit" or "probability"
         Which score to differentiate.
     batch_size : int
@@ -44,7 +51,7 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
     ------
     ValueError
         If an argument does not fit, the model has no convolution, or the layer has no feature
-        maps or does not lead to the score.
+        maps or no gradient of the score.
 
     Notes
     -----
@@ -68,7 +75,7 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
         coarse = run(tf.constant(images[some]), tf.constant(targets[some])).numpy()
         heatmaps[some] = [cv2.resize(cam, (width, height)) for cam in coarse]
     largest = heatmaps.max(axis=(1, 2), keepdims=True)
-    return np.divide(heatmaps, largest, out=np.zeros_like(heatmaps), where=largest > 0)
+    return np.divide(heatmaps, largest, out=np.zeros_like(heatmaps), where=largest != 0)
 
 
 _CONVOLUTIONS = (kl.Conv2D, kl.DepthwiseConv2D, kl.SeparableConv2D, kl.Conv2DTranspose)
@@ -87,33 +94,30 @@ _POOLS_OR_PADS = (
 def _find_maps(model, layer):
     """The layer that `layer` names or, for None, the last with feature maps worth taking."""
     check_built(model)
-    found = flat_layers(model)
-    if layer is None:
-        if not any(isinstance(candidate, _CONVOLUTIONS) for candidate in found):
+    maps = [candidate for candidate in flat_layers(model) if _is_map(candidate)]
+    if layer is not None:
+        chosen = find_layer(model, layer)
+        if not _is_map(chosen):
+            listed = ", ".join(candidate.name for candidate in maps) or "none"
             raise ValueError(
-                f"{model.name} has no convolution, so it has no feature maps for Grad-CAM. "
-                "Use a gradient, occlusion or LIME."
+                f"layer {chosen.name!r} puts out no feature maps. Layers that do: {listed}."
             )
-        return [c for c in found if _is_map(c) and not isinstance(c, _POOLS_OR_PADS)][-1]
-    if isinstance(layer, (int, np.integer)) and -len(model.layers) <= layer < len(model.layers):
-        chosen = [model.layers[layer]]
-    else:
-        chosen = [c for c in found if c is layer or c.name == layer]
-    if len(chosen) != 1 or not _is_map(chosen[0]):
-        problem = "no layer" if not chosen else "several layers" if chosen[1:] else "no maps in"
-        listed = ", ".join(repr(candidate.name) for candidate in found if _is_map(candidate))
+        return chosen
+    if not any(isinstance(candidate, _CONVOLUTIONS) for candidate in maps):
         raise ValueError(
-            f"{model.name} has {problem} {layer!r}. Layers that put out feature maps: {listed}."
+            f"{model.name} has no convolution, so it has no feature maps for Grad-CAM. Name the "
+            "layer whose output to take for them, or use a gradient, occlusion or LIME."
         )
-    return chosen[0]
+    return [candidate for candidate in maps if not isinstance(candidate, _POOLS_OR_PADS)][-1]
 
 
 def _is_map(layer):
     """Whether what a layer puts out has rows and columns, more than one of either."""
-    if isinstance(layer, kl.InputLayer):
+    if isinstance(layer, kl.InputLayer) or not layer._inbound_nodes:
         return False
-    shape = getattr(layer._inbound_nodes[0].output_tensors[0], "shape", ())
-    return len(shape) == 4 and tuple(shape[1:3]) != (1, 1)
+    outputs = layer._inbound_nodes[0].output_tensors
+    shape = outputs[0].shape
+    return len(outputs) == 1 and len(shape) == 4 and tuple(shape[1:3]) != (1, 1)
 
 
 # From a model to its output and, by layer, its compiled class activation maps.
@@ -124,16 +128,17 @@ def _compiled(model, layer):
     """Return the compiled function (images, targets) -> maps before they are stretched."""
     output, kept = _COMPILED.get(model, (None, None))
     if output is not model.outputs[0]:
-        kept = {}
+        kept = weakref.WeakKeyDictionary()
         _COMPILED[model] = (model.outputs[0], kept)
-    if layer.name not in kept:
+    if layer not in kept:
         shapes = [
             tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
             tf.TensorSpec((None,), tf.int64),
         ]
         run = functools.partial(_run, weakref.ref(model), weakref.ref(layer))
-        kept[layer.name] = tf.function(run, input_signature=shapes)
-    return kept[layer.name]
+        # Without autograph, which Keras models do without, errors come as they were raised.
+        kept[layer] = tf.function(run, input_signature=shapes, autograph=False)
+    return kept[layer]
 
 
 def _run(model, layer, images, targets):
@@ -141,9 +146,13 @@ def _run(model, layer, images, targets):
         scores = pick(model()(images, training=False), targets)
     gradients = tape.gradient(scores, watched[-1]) if watched else None
     if gradients is None:
-        raise ValueError(f"layer {layer().name!r} does not lead to the score.")
+        raise ValueError(
+            f"no gradient leads from the score back to layer {layer().name!r}. Name another layer."
+        )
+    # Layers of half precision put out what OpenCV does not know.
+    maps, gradients = (tf.cast(tensor, tf.float32) for tensor in (watched[-1], gradients))
     weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    return tf.nn.relu(tf.reduce_sum(weights * watched[-1], axis=-1))
+    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
 
 
 @contextmanager
@@ -153,7 +162,7 @@ def _watch(layer, tape):
     A nested model's layers are not part of the outer model's graph, so no model can be built that
     ends at one of them; to listen at the layer itself works wherever it is called from.
     """
-    watched, call = [], layer.call
+    watched, call, own = [], layer.call, vars(layer).get("call")
 
     def listen(*arguments, **keywords):
         output = call(*arguments, **keywords)
@@ -166,3 +175,5 @@ def _watch(layer, tape):
         yield watched
     finally:
         del layer.call
+        if own is not None:  # someone else listens, too
+            layer.call = own
