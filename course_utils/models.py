@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from course_utils._scores import logit_model as logit_model
 from course_utils._shared import centre_square, check_images, check_photos
@@ -127,8 +127,78 @@ def speech_cnn():
     return model
 
 
+def digits_vae():
+    """Return an untrained variational autoencoder (VAE) of the digits, compiled.
+
+    Images (N, 28, 28, 1) in 0..1 to their reconstructions; 182,745 parameters. Its two halves are
+    networks of their own: ``encoder``, images to the mean and the logarithm of the variance of
+    their latent vectors, (N, 12) each, and ``decoder``, the generator, latent vectors (N, 12) to
+    images. ``fit(images)`` minimises, in nats per image, the sum of ``error``, the binary
+    cross-entropy between an image and what is drawn for a random latent vector of it, and
+    ``kl``, the `kl_divergence` of these vectors from the prior, a standard normal distribution.
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes (ICLR 2014), arXiv:1312.6114; appendix B
+    for the KL divergence.
+    """
+    images = keras.Input((28, 28, 1), name="images")
+    x = layers.Conv2D(32, 4, 2, padding="same", activation="relu", name="encoder_conv_1")(images)
+    x = layers.Conv2D(64, 4, 2, padding="same", activation="relu", name="encoder_conv_2")(x)
+    x = layers.Flatten(name="encoder_flatten")(x)
+    outputs = [layers.Dense(12, name=name)(x) for name in ("mean", "log_variance")]
+    encoder = keras.Model(images, outputs, name="encoder")
+    latents = keras.Input((12,), name="latents")
+    x = layers.Dense(7 * 7 * 64, activation="relu", name="decoder_dense")(latents)
+    x = layers.Reshape((7, 7, 64), name="decoder_reshape")(x)
+    options = {"strides": 2, "padding": "same"}
+    x = layers.Conv2DTranspose(32, 4, activation="relu", name="decoder_conv_1", **options)(x)
+    x = layers.Conv2DTranspose(1, 4, activation="sigmoid", name="decoder_conv_2", **options)(x)
+    decoder = keras.Model(latents, x, name="decoder")
+    vae = _VAE(encoder, decoder, name="digits_vae")
+    vae.compile("adam")
+    return vae
+
+
+def kl_divergence(mean, log_variance):
+    """Return how far normal distributions are from the standard normal, in nats.
+
+    Parameters
+    ----------
+    mean, log_variance : array or tensor (N, d)
+        Of N distributions with independent coordinates.
+
+    Returns
+    -------
+    tensor (N,)
+        The Kullback-Leibler divergence of each from the standard normal of d dimensions.
+    """
+    return 0.5 * ops.sum(ops.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1)
+
+
+class _VAE(keras.Model):
+    """A variational autoencoder; as a function, it reconstructs without noise."""
+
+    def __init__(self, encoder, decoder, name):
+        super().__init__(encoder.input, decoder(encoder(encoder.input)[0]), name=name)
+        self.encoder, self.decoder = encoder, decoder
+        self.noise = keras.random.SeedGenerator()
+        self.error, self.kl = keras.metrics.Mean("error"), keras.metrics.Mean("kl")
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        mean, log_variance = self.encoder(x, training=training)
+        noise = keras.random.normal(ops.shape(mean), seed=self.noise)
+        drawn = self.decoder(mean + ops.exp(log_variance / 2) * noise, training=training)
+        error = ops.sum(keras.losses.binary_crossentropy(x, drawn), axis=(1, 2))
+        kl = kl_divergence(mean, log_variance)
+        self.error.update_state(error)
+        self.kl.update_state(kl)
+        return ops.mean(error + kl)
+
+
 _TRAINED = {
     "digits": digits_cnn,
+    "digits_vae": digits_vae,
     "squares": squares_cnn,
     "scenes_confounded": scenes_cnn,
     "scenes_fair": scenes_cnn,
@@ -142,7 +212,7 @@ def load_trained(name):
     Parameters
     ----------
     name : str
-        "digits", "squares", "scenes_confounded", "scenes_fair" or "speech".
+        "digits", "digits_vae", "squares", "scenes_confounded", "scenes_fair" or "speech".
 
     Raises
     ------
