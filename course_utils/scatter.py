@@ -22,6 +22,7 @@ from course_utils.plots import show_embedding
 # what it is. A browser without :has shows the first map in the first colouring.
 _STYLE = """
 .scatter { background: #fff; border: 1px solid #8888; border-radius: 8px; color: #222;
+  color-scheme: light;
   line-height: 1.4; margin: 0.5em 0; max-width: 44em; padding: 0.6em 1em 0.8em; }
 .scatter fieldset { border: 0; margin: 0 0 0.3em; min-width: 0; padding: 0; }
 .scatter legend { float: left; font-size: 1em; font-weight: 600; margin: 0 0.8em 0 0; padding: 0;
