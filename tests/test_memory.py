@@ -54,7 +54,7 @@ def megabytes(call, start=""):
         ("models.imagenet_classifier()", TENSORFLOW),
         (
             "[models.load_trained(n) for n in "
-            "('digits', 'squares', 'scenes_confounded', 'scenes_fair', 'speech')]",
+            "('digits', 'digits_vae', 'squares', 'scenes_confounded', 'scenes_fair', 'speech')]",
             TENSORFLOW,
         ),
     ],
