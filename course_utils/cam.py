@@ -56,7 +56,9 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
     Notes
     -----
     The detail is that of the feature maps: with 7 × 7 of them, each covers a 32nd of the image's
-    height and width, and what lies between is interpolated.
+    height and width, and what lies between is interpolated. A cell of the map is taken for the
+    square of pixels that it covers, where "same" padding puts it; libraries that stretch from
+    corner to corner (tf-keras-vis) shift what lies near the edges outwards by half a cell.
 
     References
     ----------

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from course_utils import _scores, datasets, metrics, models
+from course_utils import _scores, datasets, gradients, metrics, models
 from course_utils.gradients import (
     gradient_times_input,
     integrated_gradients,
@@ -449,6 +449,21 @@ def test_one_tracing_does_for_all_numbers_of_images_and_for_all_methods():
         integrated_gradients(model, images[:n], 2, steps=n + 1, batch_size=3)
     assert run is _scores.gradient(_scores.score_model(model, "logit"))
     assert run.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_more_than_batch_size_are_in_a_pass(method, monkeypatch):
+    taken = []
+
+    def counting(model):
+        run = _scores.gradient(model)
+        return lambda points, targets: taken.append(len(points)) or run(points, targets)
+
+    monkeypatch.setattr(gradients, "gradient", counting)
+    options = {smoothgrad: {"samples": 10}, integrated_gradients: {"steps": 10}}.get(method, {})
+    method(the_linear_model()[0], np.repeat(IMAGES, 5, axis=0)[:10], 0, batch_size=4, **options)
+    images = 10 if options else 1  # whose points are taken in one after another
+    assert sorted(taken) == sorted([4, 4, 2] * images)
 
 
 def test_the_model_is_left_as_it_was():
