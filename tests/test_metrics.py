@@ -13,6 +13,7 @@ from keras import layers
 from scipy.stats import spearmanr
 
 from course_utils import metrics
+from course_utils.datasets import load_digits
 from course_utils.metrics import (
     completeness_gap,
     deletion_curve,
@@ -21,6 +22,7 @@ from course_utils.metrics import (
     pointing_game,
     rank_correlation,
 )
+from course_utils.models import load_trained
 
 METRICS = (pointing_game, mass_inside)
 MASK = np.zeros((1, 4, 5), bool)
@@ -314,6 +316,18 @@ def test_the_curves_of_any_network_are_those_of_one_pixel_at_a_time(curve):
         arguments = images[i], targets[i], heatmaps[i], 0.3
         expected = by_hand(model, *arguments, insert=curve is insertion_curve)
         np.testing.assert_allclose(found.scores[i], expected, atol=1e-6)
+
+
+def test_the_mean_areas_are_those_that_xplique_computes():
+    """Xplique 2.0.2 needs an older TensorFlow than ours, so its numbers stand here.
+
+    Its Deletion and Insertion (16 steps, fill 0, all pixels) of the same images and maps.
+    """
+    (_, _), (images, labels) = load_digits()
+    heatmaps = np.random.default_rng(0).normal(size=(40, 28, 28)).astype(np.float32)
+    arguments = load_trained("digits"), images[:40], labels[:40], heatmaps
+    areas = [curve(*arguments, steps=16).areas.mean() for curve in CURVES]
+    assert areas == pytest.approx([0.72707415, 0.712988], abs=1e-5)
 
 
 @pytest.mark.parametrize("curve", CURVES)
