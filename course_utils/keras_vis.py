@@ -89,6 +89,8 @@ def grad_cam(model, images, targets, *, layer=None, timeout=300):
     layer : str, int or layer, optional
         Whose feature maps to weight; if not given keras-vis takes the last convolution or pooling.
 
+    Notes
+    -----
     The other parameters, what is returned and the errors are those of `saliency_map`; the maps
     are enlarged to the size of the images with a bicubic filter.
     """
@@ -141,8 +143,8 @@ def maximize_activation(
 
     Raises
     ------
-    ImportError, RuntimeError, ValueError
-        As `saliency_map` does.
+    ImportError
+        As `saliency_map` does, and as it does RuntimeError and ValueError.
     """
     check_whole("steps", steps, 1)
     check_whole("seed", seed, 0, 2**32 - 1)
