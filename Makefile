@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help env book test check-site bench lab data lock colab-check publish-as clean
+.PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
@@ -15,6 +15,8 @@ help:
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
+	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
 	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make colab-check run the chapters with Colab's versions and only the wheel"
@@ -55,6 +57,22 @@ bench: env
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .
+
+labs: env
+	@$(BIN)/python notebooks/labs/tools/release.py
+
+grade: env
+	@test -n "$(SUBMITTED)" || { echo "Name the folder of what was handed in: \
+	make grade SUBMITTED=folder" >&2; exit 1; }
+	@$(BIN)/python notebooks/labs/tools/grade.py "$(SUBMITTED)" $(if $(OUT),--out "$(OUT)") \
+	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) $(if $(JOBS),--jobs $(JOBS))
+
+# Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
+formgrade: env
+	@test -f "$(GRADED)/gradebook.db" || { echo "Name a folder that make grade has made: \
+	make formgrade GRADED=folder" >&2; exit 1; }
+	cd "$(GRADED)" && "$(CURDIR)/$(BIN)/jupyter" lab
+	@$(BIN)/python notebooks/labs/tools/grade.py --marked "$(GRADED)"
 
 data: env
 	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \
