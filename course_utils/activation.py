@@ -232,10 +232,7 @@ def _search(maximised, kind, ids, seed, begin, root, numbers):
         slope = tape.gradient(scores, images, unconnected_gradients="zero")
         silent = tf.reduce_all(slope == 0, axis=[1, 2, 3])
         if "tv" in on:
-            with tf.GradientTape() as tape:
-                tape.watch(images)
-                variation = tf.image.total_variation(images)
-            slope -= numbers["tv"] * tape.gradient(variation, images)
+            slope -= numbers["tv"] * _variation_slope(images)
         if "l2" in on and generator is None:
             slope -= 2 * numbers["l2"] * images
         slope = below.gradient(images, points, output_gradients=slope)
@@ -300,6 +297,23 @@ def _images(shape, kind, points, root, numbers):
     if "low" not in on:
         return images
     return numbers["low"] + (numbers["high"] - numbers["low"]) * tf.sigmoid(images)
+
+
+def _variation_slope(images):
+    """The gradient of each image's total variation, `tf.image.total_variation`.
+
+    By hand, which takes a tenth of the time: a difference of neighbours pulls the one up and the
+    other down, by the same.
+    """
+    slope = tf.zeros_like(images)
+    for axis in (1, 2):
+        size = images.shape[axis]
+        upper, lower = tf.split(images, [1, size - 1], axis), tf.split(images, [size - 1, 1], axis)
+        rise = tf.sign(upper[1] - lower[0])
+        before, after = [[0, 0]] * 4, [[0, 0]] * 4
+        before[axis], after[axis] = [1, 0], [0, 1]
+        slope += tf.pad(rise, before) - tf.pad(rise, after)
+    return slope
 
 
 def _shifted(images, seed, numbers):

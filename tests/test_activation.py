@@ -89,6 +89,17 @@ def test_it_stops_at_the_top_of_a_hill():
     assert found.scores[0] == pytest.approx(0, abs=1e-2)
 
 
+def test_the_gradient_of_total_variation_is_the_one_tensorflow_finds():
+    images = tf.random.stateless_normal((3, 7, 5, 2), (0, 1))
+    images = tf.concat([images[:, :4], images[:, 3:4], images[:, 4:]], axis=1)  # equal neighbours
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        variation = tf.image.total_variation(images)
+    ours = activation._variation_slope(images)
+    np.testing.assert_array_equal(ours, tape.gradient(variation, images))
+    assert np.abs(ours).max() == 4
+
+
 @pytest.mark.parametrize("tv", [0.2, 0.6, 5.0])
 def test_total_variation_shrinks_the_difference_of_neighbours_by_its_weight(tv):
     model, weights = linear((1, 2, 1), units=4)
