@@ -38,6 +38,7 @@ env: .venv/ready
 	@touch $@
 
 book: env
+	@$(BIN)/python notebooks/labs/tools/release.py >/dev/null
 	@$(BIN)/python book/_ext/execute.py
 	@$(BIN)/jupyter-book build . -W --keep-going -q
 	@echo "The site is built: open _build/html/index.html"

@@ -1,7 +1,9 @@
-"""What the site needs beyond Jupyter Book: its own MathJax, the gallery, the table of times."""
+"""What the site needs beyond Jupyter Book: MathJax, the gallery, the times, the labs' pages."""
 
 import base64
 import json
+import posixpath
+import re
 import shutil
 from html import escape
 from pathlib import Path
@@ -13,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "_build" / "static"
+LABS = ROOT / "_build" / "labs"  # as notebooks/labs/tools/release.py wrote them: no solutions
 MATHJAX = ROOT / ".venv/npm/node_modules/mathjax/es5/tex-svg.js"
 
 
@@ -79,6 +82,47 @@ class ExecutionTable(SphinxDirective):
         return [nodes.raw("", html, format="html")]
 
 
+def fill_in_lab(app, docname, source):
+    """Put the tasks of a lab, as its students get them, in the place of ```{lab} name```."""
+    asked = re.search(r"^```\{lab\} (\w+)\n```$", source[0], re.MULTILINE)
+    if asked:
+        path = LABS / asked[1] / f"{asked[1]}.ipynb"
+        app.env.note_dependency(str(path))
+        page = lab_page(asked[1], nbformat.read(path, 4), app.config.html_theme_options)
+        source[0] = source[0].replace(asked[0], page)
+
+
+def lab_page(name, notebook, theme):
+    """A lab as Markdown: its title, where to get it, its text, and its code as students see it."""
+    shutil.copytree(LABS / name, STATIC / "labs", dirs_exist_ok=True)
+    repository = theme["repository_url"].rstrip("/").removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{repository}/blob/labs/{name}/{name}.ipynb"
+    title, _, opening = notebook.cells[0].source.partition("\n")
+    parts = [
+        title,
+        f'<p class="lab-links"><a href="../_static/labs/{name}.ipynb" download>Download the '
+        f'notebook</a> <a href="{colab}">Open it on Colab</a></p>',
+        at_home(opening, name),
+    ]
+    for cell in notebook.cells[1:]:
+        marks = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code" and marks.get("grade_id") != "setup":
+            parts.append(f"```python\n{cell.source}\n```")
+        elif cell.cell_type == "markdown":
+            parts.append(f"*{cell.source}*" if marks else at_home(cell.source, name))
+    return "\n\n".join(parts)
+
+
+def at_home(markdown, name):
+    """Markdown whose relative links, written for a lab's folder, are those of a page in book/."""
+
+    def link(match):
+        target = posixpath.normpath(posixpath.join("notebooks/labs", name, match[1]))
+        return f"]({posixpath.relpath(target, 'book')}"
+
+    return re.sub(r"\]\((?!https?:|#)([^)\s#]+)", link, markdown)
+
+
 def copy_mathjax(app):
     """Put MathJax, as npm installed it, among the site's own files."""
     target = STATIC / "mathjax"
@@ -113,6 +157,7 @@ def setup(app):
     app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("source-read", fill_in_lab)
     app.connect("autodoc-skip-member", skip_alias)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
