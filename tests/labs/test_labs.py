@@ -1,0 +1,188 @@
+"""What every lab keeps to, and what its students get."""
+
+import ast
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbgrader.nbgraderformat import MetadataValidator
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "notebooks/labs/tools"))
+
+import release  # noqa: E402
+
+NAMES = ["embeddings", "filters", "grad_cam", "gradients", "lime", "occlusion"]
+SOURCES = {name: ROOT / "notebooks/labs" / name / f"{name}.ipynb" for name in NAMES}
+each_lab = pytest.mark.parametrize("name", NAMES)
+OPENING = ["**The question.**", "**You will be able to**", "**Time.**", "**It follows**"]
+ALLOWED = {"course_utils", "numpy", "matplotlib", "keras", "tensorflow", "sklearn", "skimage"}
+ALLOWED |= {"cv2", "scipy", "IPython", "google"} | set(sys.stdlib_module_names)
+
+
+def cells_of(name):
+    return nbformat.read(SOURCES[name], 4).cells
+
+
+def marks(cell):
+    return cell.metadata.get("nbgrader", {})
+
+
+def secrets(cells):
+    """The lines that no student may see: of solutions, hidden tests and marking schemes."""
+    found = []
+    for cell in cells:
+        inside = False
+        for line in cell.source.splitlines():
+            if re.match(r"\s*### BEGIN (SOLUTION|HIDDEN TESTS|MARK SCHEME)", line):
+                inside = True
+            elif re.match(r"\s*### END (SOLUTION|HIDDEN TESTS|MARK SCHEME)", line):
+                inside = False
+            elif inside or (marks(cell).get("solution") and cell.cell_type == "markdown"):
+                found.append(line.strip())
+    return [line for line in found if len(line) > 15]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    folder = release.release(tmp_path_factory.mktemp("labs"))
+    paths = {name: folder / name / f"{name}.ipynb" for name in release.names()}
+    return {name: nbformat.read(path, 4) for name, path in paths.items()}, folder
+
+
+def test_there_are_the_six_labs_that_the_package_has_checks_for():
+    from course_utils import checks
+
+    assert release.names() == NAMES == sorted(checks._LABS)
+
+
+@each_lab
+def test_its_source_is_stripped_and_has_the_common_metadata(name):
+    notebook = nbformat.read(SOURCES[name], 4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(c.get("outputs") or c.get("execution_count") for c in notebook.cells)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if marks(cell):
+            MetadataValidator().validate_cell(cell)
+    ids = [marks(cell)["grade_id"] for cell in notebook.cells if marks(cell)]
+    assert len(ids) == len(set(ids))
+
+
+@each_lab
+def test_it_has_five_to_eight_graded_tasks_worth_twenty_points(name):
+    graded = [cell for cell in cells_of(name) if marks(cell).get("grade")]
+    headings = re.findall(
+        r"^## Task (\d) · .+ \((\d+) points?\)$",
+        "\n".join(c.source for c in cells_of(name) if c.cell_type == "markdown"),
+        re.MULTILINE,
+    )
+    assert [int(number) for number, _ in headings] == list(range(1, len(headings) + 1))
+    assert 5 <= len(headings) <= 8
+    assert sum(int(points) for _, points in headings) == 20
+    assert sum(marks(cell)["points"] for cell in graded) == 20
+    by_hand = [cell for cell in graded if cell.cell_type == "markdown"]
+    assert [marks(cell)["points"] for cell in by_hand] == [4]
+    assert sum("checks.credit(" in cell.source for cell in graded) >= 2
+
+
+@each_lab
+def test_it_opens_as_a_chapter_does_and_begins_with_the_same_cell(name):
+    cells = cells_of(name)
+    assert cells[0].source.startswith("# Lab: ")
+    assert [cells[0].source.index(part) for part in OPENING]
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    chapter = nbformat.read(ROOT / "notebooks/00_why_explain.ipynb", 4).cells[1]
+    assert first.source == chapter.source
+    assert marks(first)["locked"]
+
+
+@each_lab
+def test_its_cells_are_short_and_import_only_what_chapters_do(name):
+    for cell in cells_of(name):
+        if cell.cell_type != "code":
+            continue
+        assert len(cell.source.splitlines()) <= (30 if marks(cell).get("solution") else 22)
+        source = re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] in ALLOWED
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        if re.search(r"plt\.show\(\)|plots\.\w+\(", cell.source) and not marks(cell).get(
+            "solution"
+        ):
+            assert len(alt) >= 40, cell.source
+
+
+@each_lab
+def test_its_links_lead_somewhere(name):
+    for cell in cells_of(name):
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\((?!https?:|#)([^)\s#]+)", cell.source):
+                assert (SOURCES[name].parent / target).is_file(), target
+
+
+@each_lab
+def test_students_get_no_solution_and_no_hidden_test(name, released):
+    notebooks, _ = released
+    text = json.dumps(notebooks[name], ensure_ascii=False)
+    assert "BEGIN" not in text
+    sources = "\n".join(cell.source for cell in notebooks[name].cells)
+    hidden = secrets(cells_of(name))
+    given = {line.strip() for line in sources.splitlines()}
+    assert len(hidden) > 20
+    shown = [line for line in hidden if line in given]
+    # A line such as `return maps` may stand in what is given as well, but not one in ten.
+    assert len(shown) <= len(hidden) / 10, shown
+    assert not any(cell.get("outputs") for cell in notebooks[name].cells)
+
+
+@each_lab
+def test_students_can_change_only_what_is_theirs(name, released):
+    for cell in released[0][name].cells:
+        if marks(cell).get("solution") is False:
+            assert cell.metadata.editable is False
+            assert cell.metadata.deletable is False
+        if marks(cell).get("solution"):
+            blank = "YOUR CODE HERE" if cell.cell_type == "code" else "YOUR ANSWER HERE"
+            assert blank in cell.source
+
+
+def test_the_archive_holds_them_all(released):
+    with zipfile.ZipFile(released[1] / "labs.zip") as archive:
+        assert sorted(archive.namelist()) == [f"labs/{name}/{name}.ipynb" for name in NAMES]
+
+
+@each_lab
+def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_path):
+    notebook = nbformat.from_dict(released[0][name])
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}})
+    client.allow_errors = True
+    client.execute()
+    for cell in notebook.cells:
+        errors = [output.ename for output in cell.get("outputs", []) if "ename" in output]
+        if marks(cell).get("grade") and cell.cell_type == "code":
+            assert errors == ["NotYet"], cell.source
+        elif marks(cell) and not marks(cell)["solution"]:
+            assert not errors, f"what is given does not run by itself:\n{cell.source}"
+
+
+@each_lab
+def test_the_solution_gets_every_point(name, tmp_path):
+    notebook = nbformat.read(SOURCES[name], 4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    for cell in notebook.cells:
+        if marks(cell).get("grade") and cell.cell_type == "code":
+            assert not any(o.get("name") == "stderr" for o in cell.outputs), cell.source
+            results = [o for o in cell.outputs if o.output_type == "execute_result"]
+            if "checks.credit(" in cell.source:
+                assert float(results[0].data["text/plain"]) == marks(cell)["points"]
+            else:
+                assert not results, cell.source
