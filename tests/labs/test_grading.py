@@ -1,0 +1,385 @@
+"""Grading: one student's trouble costs that student the affected points, and nobody else any.
+
+A lab of two small tasks shows each kind of trouble; then a real lab goes all the way, by the
+commands that a teacher gives.
+"""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "notebooks/labs/tools"
+sys.path.insert(0, str(TOOLS))
+
+import grade  # noqa: E402
+import release  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("bwrap") and shutil.which("prlimit")),
+    reason="students' notebooks run in a sandbox or not at all: apt-get install bubblewrap",
+)
+DOUBLE = '''def double(x):
+    """Twice x."""
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION'''
+TRIPLE = DOUBLE.replace("double", "triple").replace("Twice", "Thrice").replace("2 *", "3 *")
+COMPARE = "checks._engine.compare(checks._engine.call({0}, {1}), {2}, what='{0}({1})')"
+
+
+def marked(cell, grade_id, points=None, solution=False):
+    """A cell with nbgrader's metadata."""
+    cell.metadata["nbgrader"] = {
+        "grade": points is not None,
+        "grade_id": grade_id,
+        "locked": not solution,
+        "schema_version": 3,
+        "solution": solution,
+        "task": False,
+    } | ({"points": points} if points is not None else {})
+    return cell
+
+
+def small_lab():
+    """A lab of two tasks, 2 and 3 points, and an open question of 4."""
+    hidden = "### BEGIN HIDDEN TESTS\n{}\n### END HIDDEN TESTS"
+    first = [COMPARE.format("double", 3, 6), hidden.format(COMPARE.format("double", 5, 10))]
+    second = [f"    lambda: {COMPARE.format('triple', x, 3 * x)}," for x in (3, -3, 0)]
+    second[2] = hidden.format(second[2])
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# Lab: Small"),
+            marked(new_code_cell("import numpy as np\nfrom course_utils import checks"), "setup"),
+            new_markdown_cell("## Task 1"),
+            marked(new_code_cell(DOUBLE), "double", solution=True),
+            marked(new_code_cell("\n".join(first)), "double_test", 2),
+            new_markdown_cell("## Task 2"),
+            marked(new_code_cell(TRIPLE), "triple", solution=True),
+            marked(
+                new_code_cell("\n".join(["checks.credit(\n    3,", *second, ")"])), "triple_test", 3
+            ),
+            new_code_cell("print(triple(4))"),
+            new_markdown_cell("## Task 3"),
+            marked(new_markdown_cell("Because."), "open", 4, solution=True),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+
+
+def answered(notebook, **answers):
+    """A student's notebook: what was handed out, with answers in some of its cells."""
+    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = answers.get(grade_id, cell.source)
+    return notebook
+
+
+RIGHT = {
+    "double": "def double(x):\n    return x + x",
+    "triple": "def triple(x):\n    return x * 3",
+    "open": "Because it is.",
+}
+HARM = """
+import os, signal, socket, subprocess
+for harm in (
+    lambda: open({victim!r}, "w").write("spoilt"),
+    lambda: os.kill(os.getppid(), signal.SIGKILL),
+    lambda: print(open({secret!r}).read()),
+    lambda: socket.create_connection(("1.1.1.1", 53), timeout=3),
+    lambda: subprocess.run(["touch", {victim!r}], check=True),
+    lambda: setattr(checks, "credit", lambda points, *tries: 100),
+    lambda: setattr(checks._engine, "compare", lambda *args, **named: None),
+):
+    try:
+        harm()
+        print("done")
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """What grading makes of a folder of submissions in every kind of trouble."""
+    folder = tmp_path_factory.mktemp("course")
+    labs, submitted, out = folder / "source", folder / "handed in", folder / "grades"
+    (labs / "small").mkdir(parents=True)
+    nbformat.write(small_lab(), labs / "small/small.ipynb")
+    victim, secret = folder / "victim", folder / "secret"
+    victim.write_text("whole")
+    secret.write_text("the solution")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "LABS", labs)
+        patch.setattr(grade, "CELLS", 4)
+        path = release.release(folder / "released") / "small/small.ipynb"
+        blank = nbformat.read(path, 4)
+
+        def hand_in(student, notebook=None, *, file="small.ipynb", data=None):
+            target = submitted / student / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data or nbformat.writes(notebook).encode())
+
+        right = answered(blank, **RIGHT)
+        text = nbformat.writes(right).encode()
+        hand_in("Ada Lovelace", right)
+        hand_in("blank", blank)
+        hand_in("half", answered(blank, double=RIGHT["double"], triple="def triple(x): return 9"))
+        hand_in("renamed", right, file="my lab, final (2).ipynb")
+        hand_in(".", right, file="emmy_small.ipynb")
+        hand_in("crash", answered(right, double="def double(x):\n    import os; os._exit(1)"))
+        hand_in("endless", answered(right, double="def double(x):\n    while True: pass"))
+        hand_in("huge", answered(right, double="def double(x): return np.ones(10 * 2**27)"))
+        hand_in(
+            "chatty", answered(right, double="def double(x):\n    while True: print('y' * 999)")
+        )
+        hand_in("bytes", data=text.replace(b"x + x", b"x + x # \xff\xe4"))
+        hand_in("bytes in code", data=text.replace(b"x + x", b"x \xff x"))
+        hand_in("utf-16", data=text.decode().encode("utf-16"))
+        hand_in("broken", data=b'{"cells": [\xff')
+        hand_in("list", data=b"[1, 2]")
+        hand_in("letter", data=b"Dear teacher", file="letter.txt")
+        gone = answered(right)
+        gone.cells = [c for c in gone.cells if c.metadata.get("nbgrader", {}) or "#" in c.source]
+        gone.cells = [
+            c
+            for c in gone.cells
+            if c.metadata.get("nbgrader", {}).get("grade_id") not in ("double_test", "triple")
+        ]
+        hand_in("deleted", gone)
+        extra = answered(right, double="def double(x):\n    return helper(x)")
+        extra.cells.insert(3, new_code_cell("def helper(x):\n    return 2 * x"))
+        hand_in("own cell", extra)
+        copied = answered(blank, triple=RIGHT["triple"])
+        place = next(i for i, c in enumerate(copied.cells) if "double(" in c.source)
+        copied.cells.insert(place + 1, answered(right).cells[place])
+        hand_in("copied cell", copied)
+        easier = answered(blank, double_test="pass", triple_test="checks.credit(3, lambda: None)")
+        hand_in("easier tests", easier)
+        harm = HARM.format(victim=str(victim), secret=str(secret))
+        hand_in("malicious", answered(blank, double=harm, triple="triple = 3"))
+        hand_in(
+            "warning",
+            answered(
+                right,
+                double=RIGHT["double"].replace(
+                    "return", "import warnings; warnings.warn('old'); return"
+                ),
+            ),
+        )
+        rows = grade.grade(submitted, out, seconds=6, memory=3, say=lambda line: None)
+    return {row["student"]: row for row in rows}, out, victim
+
+
+@pytest.mark.parametrize(
+    ("student", "points"),
+    [
+        ("Ada Lovelace", [2, 3]),
+        ("blank", [0, 0]),
+        ("half", [2, 1]),
+        ("renamed", [2, 3]),
+        ("emmy", [2, 3]),
+        ("crash", [0, 3]),
+        ("endless", [0, 3]),
+        ("huge", [0, 3]),
+        ("chatty", [0, 3]),
+        ("bytes", [2, 3]),
+        ("bytes in code", [0, 3]),
+        ("utf-16", [2, 3]),
+        ("broken", [0, 0]),
+        ("list", [0, 0]),
+        ("deleted", [2, 0]),
+        ("own cell", [2, 3]),
+        ("copied cell", [2, 3]),
+        ("easier tests", [0, 0]),
+        ("malicious", [0, 0]),
+        ("warning", [2, 3]),
+    ],
+)
+def test_each_student_gets_what_their_work_is_worth(course, student, points):
+    tasks = {task["task"]: task["points"] for task in course[0][student]["tasks"]}
+    assert [tasks["double_test"], tasks["triple_test"]] == points
+    assert tasks["open"] == 0
+    assert course[0][student]["points"] == sum(points)
+
+
+def test_open_questions_wait_for_a_reader_where_there_is_something_to_read(course):
+    rows, _, _ = course
+    assert rows["Ada Lovelace"]["to_mark"] == 4
+    assert rows["blank"]["to_mark"] == rows["broken"]["to_mark"] == 0
+
+
+@pytest.mark.parametrize(
+    ("student", "word"),
+    [
+        ("crash", "ended the kernel"),
+        ("endless", "had run for 6 seconds"),
+        ("chatty", "had run for 6 seconds"),
+        ("bytes", "not UTF-8"),
+        ("broken", "no notebook"),
+        ("letter", "no notebook in this folder"),
+        ("renamed", "my lab, final (2).ipynb"),
+        ("Ada Lovelace", ""),
+    ],
+)
+def test_the_table_says_what_was_the_matter(course, student, word):
+    with (course[1] / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    note = rows[student]["note"]
+    assert word in note if word else note == ""
+
+
+def test_the_tables_hold_every_student_once_and_every_task(course):
+    rows, out, _ = course
+    with (out / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["student"] for row in table] == list(rows)
+    assert table[1]["of"] == "9"
+    with (out / "tasks.csv").open(encoding="utf-8-sig", newline="") as file:
+        tasks = list(csv.DictReader(file))
+    assert len(tasks) == 3 * (len(table) - 1)  # "letter" handed in no lab
+
+
+def test_a_malicious_notebook_reached_nothing(course):
+    _, out, victim = course
+    assert victim.read_text() == "whole"
+    page = (out / "feedback/malicious/small/small.html").read_text()
+    assert "the solution" not in page
+    notebook = nbformat.read(out / "submitted/malicious/small/small.ipynb", 4)
+    said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
+    assert "OSError" in said  # the network is unreachable
+    assert "FileNotFoundError" in said  # there is no such file
+
+
+def test_the_feedback_shows_the_points_and_the_sentence(course):
+    page = (course[1] / "feedback/half/small/small.html").read_text()
+    assert "(Score: 1.0 / 3.0)" in page.replace("\n", "")
+    assert "triple(-3) has the opposite sign" in page
+
+
+def test_the_kernel_sees_no_more_than_it_needs(tmp_path):
+    import sandbox
+
+    notebook = new_notebook(
+        cells=[
+            new_code_cell("import os, course_utils; print(sorted(os.listdir('/')))"),
+            new_code_cell("print(os.path.exists(course_utils.__file__), dict(os.environ))"),
+            new_code_cell(f"print(os.path.exists({str(ROOT / 'notebooks')!r}))"),
+            new_code_cell(
+                "from course_utils.datasets import data_file\nprint(data_file('SHA256'))"
+            ),
+            new_code_cell("print(os.listdir(os.getcwd()))"),
+        ]
+    )
+    path = tmp_path / "look.ipynb"
+    nbformat.write(notebook, path)
+    secret = {**os.environ, "TOKEN": "very secret"}
+    command = [sys.executable, sandbox.__file__, str(path), "30", "90", "4"]
+    subprocess.run(command, env=secret, check=True, capture_output=True)
+    cells = nbformat.read(path, 4).cells
+    said = ["".join(o.get("text", "") for o in cell.outputs) for cell in cells]
+    assert "home" not in said[0]
+    assert said[1].startswith("True")
+    assert "very secret" not in said[1]
+    assert said[2] == "False\n"
+    assert any("ships no file" in o.get("evalue", "") for o in cells[3].outputs)  # data is there
+
+
+def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
+    import sandbox
+
+    monkeypatch.setattr(sandbox.shutil, "which", lambda program: None)
+    (tmp_path / "handed in").mkdir()
+    with pytest.raises(RuntimeError, match="install bubblewrap"):
+        grade.grade(tmp_path / "handed in", tmp_path / "grades")
+    assert not (tmp_path / "grades").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda folder: None, "there is no folder"),
+        (lambda folder: folder.mkdir(), "no notebooks"),
+    ],
+)
+def test_a_folder_without_notebooks_is_refused_with_a_sentence(tmp_path, make, word):
+    make(tmp_path / "handed in")
+    command = [sys.executable, TOOLS / "grade.py", tmp_path / "handed in"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# ------------------------------------------------------------------ a real lab, by real commands
+
+
+def solved(notebook, *, only=None):
+    """The reference solution without its markers, as a student might have written it."""
+    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    answers = {}
+    for cell in notebook.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("solution"):
+            lines = [line for line in cell.source.splitlines() if "### " not in line]
+            answers[marks["grade_id"]] = "\n".join(lines)
+    return {grade_id: answers[grade_id] for grade_id in (only or answers)}
+
+
+def test_a_lab_from_release_to_grades(tmp_path):
+    lab = "occlusion"
+    source = nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4)
+    run = [sys.executable, TOOLS / "release.py", tmp_path / "released"]
+    subprocess.run(run, check=True, capture_output=True)
+    blank = nbformat.read(tmp_path / "released" / lab / f"{lab}.ipynb", 4)
+    solutions = solved(source)
+    cells = [cell.metadata.get("nbgrader", {}) for cell in source.cells]
+    order = [marks["grade_id"] for marks in cells if marks.get("solution") or marks.get("grade")]
+    points = {marks["grade_id"]: marks["points"] for marks in cells if marks.get("grade")}
+    tests = [i for i in order if i in points and i not in solutions]
+    first_half = order[: order.index(tests[len(tests) // 2 - 1])]
+    first_answer = next(i for i in order if i in solutions)
+    head = solutions[first_answer].split("\n")[0]
+    patch = "for _n in dir(checks): setattr(checks, _n, lambda *a, **k: None)"
+    students = {
+        "perfect": solutions,
+        "half": {i: solutions[i] for i in first_half if i in solutions},
+        "empty": {},
+        "malicious": {first_answer: f"import os\n{patch}\nos.remove('/work')\nos._exit(1)"},
+        "slow": solutions | {first_answer: f"{head}\n    while True:\n        pass"},
+    }
+    for student, answers in students.items():
+        path = tmp_path / "week 3" / student / f"{lab}.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(answered(blank, **answers), path)
+    run = [sys.executable, TOOLS / "grade.py", tmp_path / "week 3", "--seconds", "40"]
+    subprocess.run(run, check=True, capture_output=True)
+    out = tmp_path / "week 3-graded"
+    with (out / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        table = {row["student"]: row for row in csv.DictReader(file)}
+    got = {student: float(row["points"]) for student, row in table.items()}
+    graded = sum(points[i] for i in tests)
+    half = sum(points[i] for i in tests if i in order[: len(first_half) + 1])
+    lost = points[next(i for i in tests)]
+    assert got == {
+        "perfect": graded,
+        "half": half,
+        "empty": 0,
+        "malicious": 0,
+        "slow": graded - lost,
+    }
+    assert {row["of"] for row in table.values()} == {"20"}
+    assert table["perfect"]["to_mark"] == "4"
+    assert "had run for 40 seconds" in table["slow"]["note"]
+    for student in students:
+        assert (out / "feedback" / student / lab / f"{lab}.html").is_file()
