@@ -35,25 +35,34 @@ def test_the_schema_finds_a_misspelt_key(tmp_path):
 
 def test_every_action_is_pinned_to_a_commit_and_names_its_version():
     lines = re.findall(r"uses: (.+)", TEXT)
-    assert len(lines) == 4
+    assert len(lines) == 6
     for line in lines:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
 
-def test_only_the_deploying_job_may_write():
+def test_only_the_jobs_that_publish_may_write():
     assert PUBLISH["permissions"] == {"contents": "read"}
     assert "permissions" not in JOBS["build"]
     assert JOBS["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert JOBS["labs"]["permissions"] == {"contents": "write"}
     # A job with rights of its own to publish runs nothing of the repository's.
     assert [step["uses"].split("@")[0] for step in JOBS["deploy"]["steps"]] == [
         "actions/deploy-pages"
     ]
+    download, push = JOBS["labs"]["steps"]
+    assert download["uses"].startswith("actions/download-artifact@")
+    assert re.findall(r"^(\w+)", push["run"], re.MULTILINE) == ["git"] * 4
+
+
+def test_the_labs_branch_holds_what_students_get_and_nothing_else():
+    upload = next(step for step in STEPS if step.get("with", {}).get("name") == "labs")
+    assert upload["with"]["path"] == "_build/labs"
 
 
 def test_it_builds_with_the_makefiles_own_targets():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     commands = [step["run"] for step in STEPS if "run" in step]
-    builds = [command for command in commands if "apt-get" not in command]
+    builds = [command for command in commands if command.startswith("make")]
     assert builds == ["make test", "make book", "make check-site"]
     assert {command.removeprefix("make ") for command in builds} <= set(targets)
 
