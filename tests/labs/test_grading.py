@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "notebooks/labs/tools"
@@ -265,6 +266,23 @@ def test_the_feedback_shows_the_points_and_the_sentence(course):
     page = (course[1] / "feedback/half/small/small.html").read_text()
     assert "(Score: 1.0 / 3.0)" in page.replace("\n", "")
     assert "triple(-3) has the opposite sign" in page
+
+
+def test_marks_given_by_hand_reach_the_table(course, tmp_path):
+    out = tmp_path / "grades"
+    shutil.copytree(course[1], out)
+    with Gradebook(f"sqlite:///{out / 'gradebook.db'}", release.COURSE) as gradebook:
+        mark = gradebook.find_grade("open", "small", "small", "Ada Lovelace")
+        mark.manual_score, mark.needs_manual_grade = 3, False
+        gradebook.db.commit()
+    grade.tabulate(out)
+    with (out / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert (rows["Ada Lovelace"]["points"], rows["Ada Lovelace"]["to_mark"]) == ("8", "0")
+    assert rows["renamed"]["points"] == "5"
+    assert rows["crash"]["note"] == course[0]["crash"]["note"]
+    page = (out / "feedback/Ada Lovelace/small/small.html").read_text()
+    assert "(Score: 3.0 / 4.0)" in page.replace("\n", "")
 
 
 def test_the_kernel_sees_no_more_than_it_needs(tmp_path):
