@@ -13,9 +13,10 @@ from nbclient import NotebookClient
 from nbgrader.nbgraderformat import MetadataValidator
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "notebooks/labs/tools"))
+sys.path[:0] = [str(ROOT / "notebooks/labs/tools"), str(ROOT / "tests/site")]
 
 import release  # noqa: E402
+from site_checks import secrets  # noqa: E402
 
 NAMES = ["embeddings", "filters", "grad_cam", "gradients", "lime", "occlusion"]
 SOURCES = {name: ROOT / "notebooks/labs" / name / f"{name}.ipynb" for name in NAMES}
@@ -31,21 +32,6 @@ def cells_of(name):
 
 def marks(cell):
     return cell.metadata.get("nbgrader", {})
-
-
-def secrets(cells):
-    """The lines that no student may see: of solutions, hidden tests and marking schemes."""
-    found = []
-    for cell in cells:
-        inside = False
-        for line in cell.source.splitlines():
-            if re.match(r"\s*### BEGIN (SOLUTION|HIDDEN TESTS|MARK SCHEME)", line):
-                inside = True
-            elif re.match(r"\s*### END (SOLUTION|HIDDEN TESTS|MARK SCHEME)", line):
-                inside = False
-            elif inside or (marks(cell).get("solution") and cell.cell_type == "markdown"):
-                found.append(line.strip())
-    return [line for line in found if len(line) > 15]
 
 
 @pytest.fixture(scope="module")

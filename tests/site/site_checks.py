@@ -310,3 +310,19 @@ def shorten(text, length):
     """The text in one line, and no longer than that."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def secrets(cells):
+    """The lines of a lab's notebook that no student may see, but for the shortest ones.
+
+    Those of solutions, hidden tests and marking schemes, and the answer to the open question.
+    """
+    found, inside = [], False
+    for cell in cells:
+        by_hand = cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution")
+        for line in map(str.strip, cell.source.splitlines()):
+            if re.match(r"### (BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)", line):
+                inside = "BEGIN" in line
+            elif (inside or by_hand) and len(line) > 15:
+                found.append(line)
+    return found

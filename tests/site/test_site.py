@@ -1,7 +1,11 @@
 """The built site in a real browser: what every page must fulfil. Run by `make check-site`."""
 
+import json
 import re
+from functools import cache
+from html import unescape
 
+import nbformat
 import pytest
 import site_checks as checks
 import yaml
@@ -34,6 +38,47 @@ def test_the_site_is_all_there(site):
     assert [f"notebooks/{path.stem}.html" for path in notebooks] == [
         name for name in CHAPTERS if name.count("/") == 1
     ]
+
+
+LABS = sorted(path.stem for path in (checks.ROOT / "notebooks/labs").glob("*/*.ipynb"))
+every_lab = pytest.mark.parametrize("lab", LABS)
+
+
+@every_lab
+def test_a_lab_has_a_page_with_its_tasks_and_its_links(lab, site):
+    page = (site / f"book/lab_{lab}.html").read_text(encoding="utf8")
+    tasks = re.findall(r"<h2>(Task \d · [^<]+)<", page)
+    source = nbformat.read(checks.ROOT / f"notebooks/labs/{lab}/{lab}.ipynb", 4)
+    text = "\n".join(c.source for c in source.cells if c.cell_type == "markdown")
+    assert len(tasks) == len(re.findall(r"^## Task", text, re.MULTILINE)) >= 5
+    assert (site / f"_static/labs/{lab}.ipynb").is_file()
+    assert f'href="../_static/labs/{lab}.ipynb"' in page
+    assert f"colab.research.google.com/github/{REPOSITORY}/blob/labs/{lab}/{lab}.ipynb" in page
+    assert f'href="lab_{lab}.html"' in (site / "book/labs.html").read_text(encoding="utf8")
+
+
+@every_lab
+def test_no_file_of_the_site_holds_a_line_of_a_labs_solution(lab, site):
+    source = nbformat.read(checks.ROOT / f"notebooks/labs/{lab}/{lab}.ipynb", 4)
+    given = (site / f"_static/labs/{lab}.ipynb").read_text(encoding="utf8")
+    public = given + everything_but_the_labs()
+    secret = [line for line in checks.secrets(source.cells) if json.dumps(line)[1:-1] not in public]
+    assert len(secret) > 15
+    for path in sorted(site.rglob("*")):
+        if path.is_file() and path.suffix not in {".png", ".jpg", ".woff2", ".ttf", ".webp"}:
+            text = unescape(path.read_text(encoding="utf8", errors="replace"))
+            text += re.sub(r"<[^>]+>", "", text)  # highlighted code is full of tags
+            found = [line for line in secret if line in text or json.dumps(line)[1:-1] in text]
+            none([f"{path.relative_to(site)} holds {line!r}" for line in found])
+
+
+@cache
+def everything_but_the_labs():
+    """What chapters and the package show anyway, such as `import numpy as np`."""
+    folders = [checks.ROOT / folder for folder in ("notebooks", "course_utils")]
+    files = [path for folder in folders for path in folder.glob("*.*") if path.is_file()]
+    text = "".join(path.read_text(encoding="utf8") for path in files)
+    return text + "".join(json.dumps(line) for line in text.splitlines())
 
 
 @every_page
