@@ -1,4 +1,4 @@
-"""Run the chapters and pages with Colab's versions, from an empty folder, with only the wheel.
+"""Run the chapters, labs and pages with Colab's versions, from an empty folder, with only the wheel.
 
 `make colab-check`; not part of CI. Needs a Python 3.13 or 3.12 and the network: it makes an
 environment with Colab's versions, installs the wheel into it without its dependencies, as the
@@ -73,7 +73,8 @@ def main():
         folder = Path(temporary)
         print("Making an environment with Colab's versions ...", flush=True)
         python = make_environment(folder)
-        for notebook in sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.ipynb")]):
+        patterns = ("notebooks/*.ipynb", "notebooks/labs/*/*.ipynb", "book/*.ipynb")
+        for notebook in (path for pattern in patterns for path in sorted(ROOT.glob(pattern))):
             begun = time.monotonic()
             error = run(python, notebook, folder / notebook.stem)
             failed += bool(error)
