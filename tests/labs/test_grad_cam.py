@@ -428,15 +428,41 @@ def test_the_contributions_are_those_of_the_network():
         np.testing.assert_allclose(sums, logits[:, shelf], atol=1e-3)
 
 
-def test_the_gradient_of_a_cell_raises_it():
-    tickets, network = labs.load_tickets(), check._network("flint")
+def test_the_gradient_of_a_map_is_its_slope():
+    rng = np.random.default_rng(0)
+    network = check._network("flint")
     weights = network.get_layer("shelf").get_weights()[0][:, 2]
-    image, h = tickets.images[:1], 1e-2
-    slope = labs.ticket_cell_gradient("flint", 2, (4, 7))(image)
-    ends = image + h * slope / np.linalg.norm(slope), image - h * slope / np.linalg.norm(slope)
-    up, down = (inspection.feature_maps(network, e, "conv_3")[0, 4, 7] @ weights for e in ends)
-    assert np.isclose((up - down) / (2 * h), np.linalg.norm(slope), rtol=0.05)
-    assert not slope[:, :, :10].any()  # far from the cell
+    image = rng.random((1, 32, 64, 1), np.float32)  # nowhere equal, or the pooling has no slope
+    wanted = np.zeros((8, 16))
+    wanted[4, 7], wanted[3, 9] = 1, -2
+    slope = labs.ticket_map_gradient("flint", 2, wanted)(image)
+    way = 1e-3 * slope / np.linalg.norm(slope)
+    up, down = (
+        ((inspection.feature_maps(network, image + s * way, "conv_3")[0] @ weights) * wanted).sum()
+        for s in (1, -1)
+    )
+    assert np.isclose((up - down) / 2e-3, np.linalg.norm(slope), rtol=0.05)
+    assert not slope[:, :, :10].any()  # far from both cells
+
+
+def test_a_nudge_moves_the_map_and_a_random_step_does_not():
+    tickets, network, rng = labs.load_tickets(), check._network("quartz"), np.random.default_rng(0)
+    some, shelves, masks = (x[:20] for x in (tickets.images, tickets.shelves, tickets.shelf_masks))
+    nudged, shaken = some.copy(), some.copy()
+
+    def classify(x):
+        return predict(network, np.float32(x), 1).argmax(1)
+
+    for i, (image, shelf, mask) in enumerate(zip(some, shelves, masks, strict=True)):
+        wanted = np.where(mask[::4, ::4], -1, 1)
+        ways = labs.ticket_map_gradient("quartz", shelf, wanted), lambda x: rng.normal(size=x.shape)
+        for images, way in zip((nudged, shaken), ways, strict=True):
+            images[i] = nudge(way, classify, image, 0.1)
+    before, after, control = (
+        mass_inside(grad_cam(network, x, shelves), masks).mean() for x in (some, nudged, shaken)
+    )
+    assert before - after > 0.05
+    assert abs(before - control) < 0.03
 
 
 def test_an_unknown_network_lists_the_known_ones():
