@@ -1,4 +1,4 @@
-"""Run the chapters, labs and pages with Colab's versions, from an empty folder, with only the wheel.
+"""Run chapters, labs and pages with Colab's versions, from an empty folder, with only the wheel.
 
 `make colab-check`; not part of CI. Needs a Python 3.13 or 3.12 and the network: it makes an
 environment with Colab's versions, installs the wheel into it without its dependencies, as the
