@@ -597,3 +597,20 @@ def test_the_parts_share_no_digit_and_the_new_ones_are_labelled_right(reviewed, 
 def test_the_network_reads_new_digits(network):
     new = labs.load_post_digits("new")
     assert (np.argmax(network(new.images), axis=1) == new.labels).mean() > 0.94
+
+
+def test_no_sentence_gives_the_answers_away(network, reviewed, truth):
+    right = np.flatnonzero(reviewed.labels == truth)[:20]
+    for attempt in (
+        lambda: check.suspects(right, (3, 5), reviewed, network),
+        lambda: check.suspects_found(right, (3, 5), reviewed.labels, truth),
+        lambda: check.suspects_found(
+            np.flatnonzero(reviewed.labels != truth), (3, 5), reviewed.labels, truth
+        ),
+        lambda: check.trigger(SIGN.T, 9, network),
+        lambda: check.trigger(np.roll(SIGN, 3, 0), 4, network, most=3),
+    ):
+        with pytest.raises(checks.NotYet) as error:
+            attempt()
+        said = str(error.value)
+        assert not any(word in said for word in ("23", "24", "25", "2 and 7", "7 and 2", "(2, 7)"))

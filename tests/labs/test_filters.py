@@ -582,3 +582,24 @@ def test_stripes_run_at_the_angle_of_their_class():
     off = np.abs((along - np.array(labs.STRIPE_ANGLES)[labels] + 90) % 180 - 90)
     assert np.median(off) < 9
     assert (off < 25).mean() > 0.95
+
+
+def test_no_sentence_gives_the_answers_away(network):
+    said = []
+    for attempt in (
+        lambda: check.blind(np.ones((44, 44), bool), network),
+        lambda: check.blind_complete(spoilt(lambda m: m.__setitem__(slice(30), False)), network),
+        lambda: check.damage([0], (0, 2), network),
+        lambda: check.damage([3], (0, 2), network),
+        lambda: check.damage_complete([3], (1, 10), network),
+        lambda: check.output_size(lambda *a: 42),
+        lambda: check.parameters(lambda *a: 42),
+    ):
+        with pytest.raises(checks.NotYet) as error:
+            attempt()
+        said.append(str(error.value))
+    words = ("column", "row ", "fifth", "every 5", "3 and 8", "3, 8", "1 and 10", "(1, 10)")
+    assert not any(word in sentence for word in words for sentence in said[:5])
+    assert "yours is 42" in said[5]
+    assert " 5" not in said[5].split(":")[1]  # the size of the first case
+    assert said[6] == "the count is 42, which is not right."
