@@ -226,7 +226,7 @@ def _curve(model, start, stop, targets, heatmaps, steps, score, batch_size, prog
     check_whole("steps", steps, 1, pixels)
     check_whole("batch_size", batch_size, 1)
     scores = score_model(model, score)
-    ranks, before, behind, share = _cuts(heatmaps.reshape(count, -1), steps)
+    rising, before, behind, share = _cuts(heatmaps.reshape(count, -1), steps)
     # Every altered image is one number, so that each is computed once: which image, which cut.
     keys = np.arange(count)[:, np.newaxis] * (pixels + 1) + np.stack([before, behind])
     needed, inverse = np.unique(keys, return_inverse=True)
@@ -234,8 +234,9 @@ def _curve(model, start, stop, targets, heatmaps, steps, score, batch_size, prog
     bar = tqdm(total=len(needed), disable=not progress, unit="image")
     for first in range(0, len(needed), batch_size):
         which, cuts = np.divmod(needed[first : first + batch_size], pixels + 1)
-        changed = ranks[which] <= cuts[:, np.newaxis]
-        changed = changed.reshape(-1, *heatmaps.shape[1:], 1)
+        # The smallest value that is changed; with a cut of 0, none is.
+        smallest = np.where(cuts > 0, rising[which, np.minimum(pixels - cuts, pixels - 1)], np.inf)
+        changed = (heatmaps[which] >= smallest[:, np.newaxis, np.newaxis])[..., np.newaxis]
         outputs = predict(scores, np.where(changed, stop[which], start[which]), batch_size)
         found[first : first + batch_size] = of_target(outputs, targets[which], score)
         bar.update(len(which))
@@ -249,20 +250,22 @@ def _curve(model, start, stop, targets, heatmaps, steps, score, batch_size, prog
 def _cuts(heatmaps, steps):
     """Where the steps divide the pixels of heat maps (N, P), largest first.
 
-    Returns each pixel's rank (N, P), how many pixels are as large or larger; and for each step,
-    (N, steps + 1), the cuts between unequal pixels next to it (pixels with a rank up to a cut are
-    changed), before and behind it, and the share of the way from one to the other.
+    Returns the sorted values (N, P), smallest first; and for each step, (N, steps + 1), the cuts
+    between unequal pixels next to it (a cut is how many pixels are changed, the largest first),
+    before and behind it, and the share of the way from one to the other.
     """
-    ranks = rankdata(-heatmaps, "max", axis=1).astype(np.int64)
-    larger = rankdata(-heatmaps, "min", axis=1).astype(np.int64) - 1
-    counts = _step_counts(heatmaps.shape[1], steps)
-    last = np.maximum(counts - 1, 0)  # the pixel that each step changes last
-    before, behind = np.sort(larger, axis=1)[:, last], np.sort(ranks, axis=1)[:, last]
+    rising = np.sort(heatmaps, axis=1)
+    pixels = heatmaps.shape[1]
+    counts = _step_counts(pixels, steps)
+    last = rising[:, -np.maximum(counts, 1)]  # the value that each step changes last
+    rows = list(zip(rising, last, strict=True))
+    before = pixels - np.stack([row.searchsorted(values, "right") for row, values in rows])
+    behind = pixels - np.stack([row.searchsorted(values, "left") for row, values in rows])
     share = (counts - before) / (behind - before)
     # A step that ends between unequal pixels needs one image, not two.
     before = np.where(share == 1, behind, before)
     behind = np.where(share == 0, before, behind)
-    return ranks, before, behind, share
+    return rising, before, behind, share
 
 
 def _step_counts(pixels, steps):
