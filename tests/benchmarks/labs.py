@@ -19,7 +19,7 @@ import nbformat  # noqa: E402
 import release  # noqa: E402
 
 COPIES, JOBS = 4, 2
-TEXT = """What the cells of a lab take from the first to the last, every task solved and every check \
+TEXT = """What the cells of a lab take from first to last, every task solved and every check \
 run, one lab at a time; and the most memory that its process held.
 
 {labs}
