@@ -7,8 +7,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow leaves off on all but the newest processors. Not for
+# `make test`, some of whose tests compare to the last bits, nor for
 # `make data`, whose weights should come out the same to the last bit.
-book test lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
+book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 
 .PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check publish-as clean
 

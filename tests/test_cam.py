@@ -281,8 +281,6 @@ def test_a_layer_goes_by_name_path_index_or_itself():
 
 
 def test_layers_of_equal_names_are_not_confused():
-    keras.utils.set_random_seed(5)  # where both branches have a part that speaks for the class
-
     def branch(seed):
         inputs = keras.Input(SHAPE)
         start = keras.initializers.GlorotUniform(seed)
@@ -297,7 +295,8 @@ def test_layers_of_equal_names_are_not_confused():
     for part, weights in ((one, kernel[:3]), (two, kernel[3:])):
         expected = np.maximum(part(IMAGES).numpy() @ weights, 0)
         expected = np.array([cv2.resize(m, (10, 12)) for m in expected])
-        expected /= expected.max(axis=(1, 2), keepdims=True)
+        largest = expected.max(axis=(1, 2), keepdims=True)
+        expected /= np.where(largest > 0, largest, 1)  # nothing speaks for the class: zeros
         for layer in (part.layers[1], f"{part.name}/conv"):
             found = grad_cam(model, IMAGES, 1, layer=layer)
             np.testing.assert_allclose(found, expected, atol=1e-5)

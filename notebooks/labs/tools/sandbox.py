@@ -32,7 +32,7 @@ from nbformat.v4 import new_output
 GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
 PROCESSES = 300  # processes and threads at once
-HOME = "/tmp/home"
+HOME = str(Path("/tmp") / "student")
 # The student's code may have changed what the checks do: tests get them anew.
 FRESH_CHECKS = """
 import importlib, sys
