@@ -7,11 +7,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow leaves off on all but the newest processors. Not for
-# `make test`, some of whose tests compare to the last bits, nor for
-# `make data`, whose weights should come out the same to the last bit.
+# tests and data, some of which are compared to the last bit.
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 
-.PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check publish-as clean
+.PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check
+.PHONY: publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
@@ -21,9 +21,10 @@ help:
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
+	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
-	@echo "make colab-check run the chapters with Colab's versions and only the wheel"
+	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
 	@echo "make clean       remove what was built (not the environment, .venv)"
 
@@ -70,7 +71,8 @@ grade: env
 	@test -n "$(SUBMITTED)" || { echo "Name the folder of what was handed in: \
 	make grade SUBMITTED=folder" >&2; exit 1; }
 	@$(BIN)/python notebooks/labs/tools/grade.py "$(SUBMITTED)" $(if $(OUT),--out "$(OUT)") \
-	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) $(if $(JOBS),--jobs $(JOBS))
+	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) \
+	  $(if $(JOBS),--jobs $(JOBS))
 
 # Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
 formgrade: env

@@ -308,8 +308,9 @@ def _variation_slope(images):
     slope = tf.zeros_like(images)
     for axis in (1, 2):
         size = images.shape[axis]
-        upper, lower = tf.split(images, [1, size - 1], axis), tf.split(images, [size - 1, 1], axis)
-        rise = tf.sign(upper[1] - lower[0])
+        _, later = tf.split(images, [1, size - 1], axis)
+        earlier, _ = tf.split(images, [size - 1, 1], axis)
+        rise = tf.sign(later - earlier)
         before, after = [[0, 0]] * 4, [[0, 0]] * 4
         before[axis], after[axis] = [1, 0], [0, 1]
         slope += tf.pad(rise, before) - tf.pad(rise, after)

@@ -10,11 +10,14 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from course_utils import _meadow
 from course_utils._scores import predict
 from course_utils.cam import grad_cam
 from course_utils.datasets import load_arrays, load_digits
 from course_utils.gradients import saliency_map
 from course_utils.models import logit_model, set_weights
+
+# --------------------------------------------------------------------- Filters and receptive fields
 
 
 class Stripes(NamedTuple):
@@ -88,70 +91,7 @@ def load_stripes_network():
     return model
 
 
-class Pills(NamedTuple):
-    """What load_pills returns; its docstring says what each array holds."""
-
-    images: np.ndarray
-    kinds: np.ndarray
-
-
-PILL_KINDS = ("tablet", "capsule", "white oval", "yellow oval")
-"""The names of the four kinds of pill; a kind is its place in the tuple."""
-
-PILL_NETWORKS = ("ash", "birch", "cedar", "elm")
-"""The names of the four networks that `load_pills_network` knows."""
-
-
-def load_pills():
-    """Load 120 pictures of pills on a belt, as the camera above it takes them.
-
-    Returns
-    -------
-    Pills
-        images float32 (120, 20, 28, 3) in 0..1, red, green, blue; kinds int64 (120,), places in
-        `PILL_KINDS`, 30 of each.
-    """
-    arrays = load_arrays("lab_gradients.npz")
-    return Pills(arrays["images"] / np.float32(255), arrays["kinds"].astype(np.int64))
-
-
-def pills_cnn(gauge=False):
-    """Return an untrained network that tells pills apart, compiled.
-
-    Images (N, 20, 28, 3) in 0..1 to probabilities (N, 4); 19,476 parameters. With `gauge`, the
-    scores before the softmax are cut off at 0 and at 6.
-    """
-    model = keras.Sequential(
-        [
-            keras.Input((20, 28, 3)),
-            layers.Conv2D(8, 3, padding="same", activation="relu", name="conv_1"),
-            layers.MaxPooling2D(2, name="pool_1"),
-            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_2"),
-            layers.MaxPooling2D(2, name="pool_2"),
-            layers.Flatten(name="flatten"),
-            layers.Dense(32, activation="relu", name="dense"),
-            layers.Dense(4, name="scores"),
-            *([layers.ReLU(max_value=6, name="gauge")] if gauge else []),
-            layers.Softmax(name="kind"),
-        ],
-        name="pills_cnn",
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def load_pills_network(name):
-    """Return one of the `PILL_NETWORKS` with its trained weights.
-
-    Raises ValueError if there is no such network.
-    """
-    if name not in PILL_NETWORKS:
-        raise ValueError(f"there is no network {name!r}. There are {', '.join(PILL_NETWORKS)}.")
-    model = pills_cnn(gauge=name == "elm")
-    arrays = load_arrays("lab_gradients_weights.npz")
-    own = {path.split("/", 1)[1]: w for path, w in arrays.items() if path.startswith(f"{name}/")}
-    set_weights(model, own)
-    return model
+# ---------------------------------------------------------------------------------------- Occlusion
 
 
 class Scans(NamedTuple):
@@ -253,6 +193,73 @@ def scan_network(*, both_offices=False):
     return model
 
 
+# ---------------------------------------------------------------------------------------- Gradients
+
+
+class Pills(NamedTuple):
+    """What load_pills returns; its docstring says what each array holds."""
+
+    images: np.ndarray
+    kinds: np.ndarray
+
+
+PILL_KINDS = ("tablet", "capsule", "white oval", "yellow oval")
+"""The names of the four kinds of pill; a kind is its place in the tuple."""
+
+PILL_NETWORKS = ("ash", "birch", "cedar", "elm")
+"""The names of the four networks that `load_pills_network` knows."""
+
+
+def load_pills():
+    """Load 120 pictures of pills on a belt, as the camera above it takes them.
+
+    Returns
+    -------
+    Pills
+        images float32 (120, 20, 28, 3) in 0..1, red, green, blue; kinds int64 (120,), places in
+        `PILL_KINDS`, 30 of each.
+    """
+    arrays = load_arrays("lab_gradients.npz")
+    return Pills(arrays["images"] / np.float32(255), arrays["kinds"].astype(np.int64))
+
+
+def pills_cnn(gauge=False):
+    """Return an untrained network that tells pills apart, compiled.
+
+    Images (N, 20, 28, 3) in 0..1 to probabilities (N, 4); 19,476 parameters. With `gauge`, the
+    scores before the softmax are cut off at 0 and at 6.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((20, 28, 3)),
+            layers.Conv2D(8, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(32, activation="relu", name="dense"),
+            layers.Dense(4, name="scores"),
+            *([layers.ReLU(max_value=6, name="gauge")] if gauge else []),
+            layers.Softmax(name="kind"),
+        ],
+        name="pills_cnn",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def load_pills_network(name):
+    """Return one of the `PILL_NETWORKS` with its trained weights.
+
+    Raises ValueError if there is no such network.
+    """
+    if name not in PILL_NETWORKS:
+        raise ValueError(f"there is no network {name!r}. There are {', '.join(PILL_NETWORKS)}.")
+    model = pills_cnn(gauge=name == "elm")
+    set_weights(model, _weights_of(name, "lab_gradients_weights.npz"))
+    return model
+
+
 def pills_gradient(name, a, b):
     """Return the function that takes pictures to the gradient of a network's log-odds.
 
@@ -279,6 +286,9 @@ def pills_gradient(name, a, b):
         return tape.gradient(odds, images).numpy()
 
     return gradient
+
+
+# ----------------------------------------------------------------------------- Grad-CAM and attacks
 
 
 class Tickets(NamedTuple):
@@ -345,10 +355,154 @@ def load_tickets_network(name):
     if name not in TICKET_NETWORKS:
         raise ValueError(f"there is no network {name!r}. There are {', '.join(TICKET_NETWORKS)}.")
     model = tickets_cnn()
-    arrays = load_arrays("lab_grad_cam_weights.npz")
-    own = {path.split("/", 1)[1]: w for path, w in arrays.items() if path.startswith(f"{name}/")}
-    set_weights(model, own)
+    set_weights(model, _weights_of(name, "lab_grad_cam_weights.npz"))
     return model
+
+
+def ticket_map_gradient(name, shelf, wanted):
+    """Return the function that takes tickets to the gradient of what is wanted of a map.
+
+    Parameters
+    ----------
+    name : str
+        One of the `TICKET_NETWORKS`.
+    shelf : int
+        Whose class activation map it is.
+    wanted : array (8, 16)
+        The weight of each cell of the map in the sum that the gradient belongs to: positive where
+        the map should grow, negative where it should shrink.
+
+    Returns
+    -------
+    function
+        Images (N, 32, 64, 1) to the gradients of the sum, float32 of the same shape.
+    """
+    network = load_tickets_network(name)
+    ends = keras.Model(network.inputs[0], network.get_layer("conv_3").output)
+    weights = network.get_layer("shelf").kernel[:, shelf]
+
+    def gradient(images):
+        images = tf.convert_to_tensor(images, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            heat = tf.linalg.matvec(ends(images, training=False), weights[None])
+            total = tf.reduce_sum(heat * tf.constant(wanted, tf.float32))
+        return tape.gradient(total, images).numpy()
+
+    return gradient
+
+
+def _outlines(model, images, targets):
+    steps = np.gradient(np.asarray(images, np.float64)[..., 0], axis=(1, 2))
+    sure = predict(model, np.asarray(images, np.float32), 64)[np.arange(len(images)), targets]
+    return np.hypot(*steps) * sure[:, None, None]
+
+
+TICKET_EXPLAINERS = {"amber": grad_cam, "beryl": _outlines, "coral": saliency_map}
+"""Three functions, each (model, images, targets) -> heat maps (N, height, width)."""
+
+
+# --------------------------------------------------------------------------------------------- LIME
+
+
+class Meadows(NamedTuple):
+    """Drawings of mushrooms; see `draw_meadows`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
+
+
+MUSHROOMS = _meadow.KINDS
+"""The kinds of mushroom, in the order of `meadow_network`'s classes."""
+
+MEADOW_PARTS = _meadow.PARTS
+"""What a pixel of a meadow can show, in the order of the numbers in `Meadows.parts`."""
+
+
+def load_meadows():
+    """Load the drawings that one collector of mushrooms made and no network was trained on.
+
+    Returns
+    -------
+    Meadows
+        images: float32 (90, 48, 48, 3) in 0..1, 30 of each kind, shuffled; labels: int64 (90,),
+        indices into MUSHROOMS; parts: int64 (90, 48, 48), indices into MEADOW_PARTS.
+
+    Raises
+    ------
+    ValueError
+        If the shipped file is not intact.
+    """
+    arrays = load_arrays("lab_lime.npz")
+    return draw_meadows(arrays["labels"].astype(np.int64), arrays["things"], seed=1)
+
+
+def draw_meadows(labels, things, *, seed):
+    """Draw mushrooms in meadows, with what you choose about them.
+
+    Parameters
+    ----------
+    labels : int array (N,)
+        The kind of the mushroom, an index into MUSHROOMS.
+    things : bool array (N, 4)
+        Whether there is a leaf, a stone, a snail, a flower. One more or less changes no other
+        thing in the drawing.
+    seed : int
+        The same seed makes the same meadows.
+
+    Returns
+    -------
+    Meadows
+    """
+    rngs = np.random.default_rng(seed).spawn(len(labels))
+    drawn = [
+        _meadow.shrink(_meadow.draw_meadow(kind, there, rng))
+        for kind, there, rng in zip(labels, things, rngs, strict=True)
+    ]
+    images, parts = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
+    return Meadows(images, np.asarray(labels, np.int64), parts)
+
+
+def meadow_cnn():
+    """Return an untrained network that tells mushrooms apart, compiled.
+
+    Images (N, 48, 48, 3) in 0..1 to probabilities (N, 3) of the MUSHROOMS; 39,891 parameters.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((48, 48, 3)),
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(2, name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(2, name="pool_2"),
+            layers.Conv2D(48, 3, padding="same", activation="relu", name="conv_3"),
+            layers.Conv2D(48, 3, padding="same", activation="relu", name="conv_4"),
+            layers.GlobalMaxPooling2D(name="max_over_places"),
+            layers.Dense(3, activation="softmax", name="preds"),
+        ],
+        name="meadow_cnn",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def meadow_network(*, many_collectors=False):
+    """Return the trained network that tells mushrooms apart, compiled.
+
+    Parameters
+    ----------
+    many_collectors : bool
+        False: trained on drawings of the collector of `load_meadows`. True: the same network,
+        trained on as many drawings of many collectors.
+    """
+    model = meadow_cnn()
+    name = "lab_lime_many_weights" if many_collectors else "lab_lime_weights"
+    set_weights(model, load_arrays(f"{name}.npz"))
+    return model
+
+
+# --------------------------------------------------------------------------------------- Embeddings
 
 
 class PostDigits(NamedTuple):
@@ -415,143 +569,7 @@ def load_post_network():
     return model
 
 
-def ticket_map_gradient(name, shelf, wanted):
-    """Return the function that takes tickets to the gradient of what is wanted of a map.
-
-    Parameters
-    ----------
-    name : str
-        One of the `TICKET_NETWORKS`.
-    shelf : int
-        Whose class activation map it is.
-    wanted : array (8, 16)
-        The weight of each cell of the map in the sum that the gradient belongs to: positive where
-        the map should grow, negative where it should shrink.
-
-    Returns
-    -------
-    function
-        Images (N, 32, 64, 1) to the gradients of the sum, float32 of the same shape.
-    """
-    network = load_tickets_network(name)
-    ends = keras.Model(network.inputs[0], network.get_layer("conv_3").output)
-    weights = network.get_layer("shelf").kernel[:, shelf]
-
-    def gradient(images):
-        images = tf.convert_to_tensor(images, tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            heat = tf.linalg.matvec(ends(images, training=False), weights[None])
-            total = tf.reduce_sum(heat * tf.constant(wanted, tf.float32))
-        return tape.gradient(total, images).numpy()
-
-    return gradient
-
-
-def _outlines(model, images, targets):
-    steps = np.gradient(np.asarray(images, np.float64)[..., 0], axis=(1, 2))
-    sure = predict(model, np.asarray(images, np.float32), 64)[np.arange(len(images)), targets]
-    return np.hypot(*steps) * sure[:, None, None]
-
-
-TICKET_EXPLAINERS = {"amber": grad_cam, "beryl": _outlines, "coral": saliency_map}
-"""Three functions, each (model, images, targets) -> heat maps (N, height, width)."""
-
-
-class Meadows(NamedTuple):
-    """Drawings of mushrooms; see `draw_meadows`."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    parts: np.ndarray
-
-
-MUSHROOMS = ("dome", "cone", "funnel")
-"""The kinds of mushroom, in the order of `meadow_network`'s classes."""
-
-MEADOW_PARTS = ("meadow", "mushroom", "leaf", "stone", "snail", "flower")
-"""What a pixel of a meadow can show, in the order of the numbers in `Meadows.parts`."""
-
-
-def load_meadows():
-    """Load the drawings that one collector of mushrooms made and no network was trained on.
-
-    Returns
-    -------
-    Meadows
-        images: float32 (90, 48, 48, 3) in 0..1, 30 of each kind, shuffled; labels: int64 (90,),
-        indices into MUSHROOMS; parts: int64 (90, 48, 48), indices into MEADOW_PARTS.
-
-    Raises
-    ------
-    ValueError
-        If the shipped file is not intact.
-    """
-    arrays = load_arrays("lab_lime.npz")
-    return draw_meadows(arrays["labels"].astype(np.int64), arrays["things"], seed=1)
-
-
-def draw_meadows(labels, things, *, seed):
-    """Draw mushrooms in meadows, with what you choose about them.
-
-    Parameters
-    ----------
-    labels : int array (N,)
-        The kind of the mushroom, an index into MUSHROOMS.
-    things : bool array (N, 4)
-        Whether there is a leaf, a stone, a snail, a flower. One more or less changes no other
-        thing in the drawing.
-    seed : int
-        The same seed makes the same meadows.
-
-    Returns
-    -------
-    Meadows
-    """
-    from course_utils import _meadow
-
-    rngs = np.random.default_rng(seed).spawn(len(labels))
-    drawn = [
-        _meadow.shrink(_meadow.draw_meadow(kind, there, rng))
-        for kind, there, rng in zip(labels, things, rngs, strict=True)
-    ]
-    images, parts = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
-    return Meadows(images, np.asarray(labels, np.int64), parts)
-
-
-def meadow_cnn():
-    """Return an untrained network that tells mushrooms apart, compiled.
-
-    Images (N, 48, 48, 3) in 0..1 to probabilities (N, 3) of the MUSHROOMS; 39,891 parameters.
-    """
-    model = keras.Sequential(
-        [
-            keras.Input((48, 48, 3)),
-            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_1"),
-            layers.MaxPooling2D(2, name="pool_1"),
-            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
-            layers.MaxPooling2D(2, name="pool_2"),
-            layers.Conv2D(48, 3, padding="same", activation="relu", name="conv_3"),
-            layers.Conv2D(48, 3, padding="same", activation="relu", name="conv_4"),
-            layers.GlobalMaxPooling2D(name="max_over_places"),
-            layers.Dense(3, activation="softmax", name="preds"),
-        ],
-        name="meadow_cnn",
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def meadow_network(*, many_collectors=False):
-    """Return the trained network that tells mushrooms apart, compiled.
-
-    Parameters
-    ----------
-    many_collectors : bool
-        False: trained on drawings of the collector of `load_meadows`. True: the same network,
-        trained on as many drawings of many collectors.
-    """
-    model = meadow_cnn()
-    name = "lab_lime_many_weights" if many_collectors else "lab_lime_weights"
-    set_weights(model, load_arrays(f"{name}.npz"))
-    return model
+def _weights_of(name, file):
+    """The arrays of one of the networks in a file of several, without its name before each."""
+    arrays = load_arrays(file)
+    return {path.split("/", 1)[1]: w for path, w in arrays.items() if path.startswith(f"{name}/")}

@@ -88,13 +88,13 @@ def fill_in_lab(app, docname, source):
     if asked:
         path = LABS / asked[1] / f"{asked[1]}.ipynb"
         app.env.note_dependency(str(path))
+        shutil.copytree(path.parent, STATIC / "labs", dirs_exist_ok=True)
         page = lab_page(asked[1], nbformat.read(path, 4), app.config.html_theme_options)
         source[0] = source[0].replace(asked[0], page)
 
 
 def lab_page(name, notebook, theme):
     """A lab as Markdown: its title, where to get it, its text, and its code as students see it."""
-    shutil.copytree(LABS / name, STATIC / "labs", dirs_exist_ok=True)
     repository = theme["repository_url"].rstrip("/").removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{repository}/blob/labs/{name}/{name}.ipynb"
     title, _, opening = notebook.cells[0].source.partition("\n")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import (
     CheckCellMetadata,
@@ -42,6 +42,7 @@ import sandbox
 
 COURSE = release.COURSE
 LARGEST = 50_000_000  # bytes of a notebook; pictures that students paste in are part of it
+SANITIZE = [DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
 CELLS = 6  # a notebook belongs to the lab that it shares at least so many cells with
 # For formgrader, where open questions are marked: make formgrade GRADED=folder.
 CONFIG = f"""c = get_config()
@@ -128,11 +129,7 @@ def as_cell(cell):
     metadata = cell.get("metadata")
     marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     grade_id = marks.get("grade_id") if isinstance(marks, dict) else None
-    return (
-        cell.get("cell_type"),
-        source,
-        grade_id if isinstance(grade_id, str) else None,
-    )
+    return cell.get("cell_type"), source, grade_id if isinstance(grade_id, str) else None
 
 
 def lab_of(cells, place, labs):
@@ -196,20 +193,15 @@ def rebuild(source, released, cells):
 
 
 def execute(notebook, folder, limits):
-    """Return `notebook` as it is after a process of its own has executed it within limits."""
+    """Return `notebook` as it is after a process of its own has executed it.
+
+    `limits` are the seconds of a cell, the seconds of all, and the gigabytes.
+    """
     with tempfile.NamedTemporaryFile("w+", suffix=".ipynb", dir=folder, encoding="utf-8") as file:
         nbformat.write(notebook, file.name)
-        cell, whole, memory = limits
-        command = [
-            sys.executable,
-            sandbox.__file__,
-            file.name,
-            str(cell),
-            str(whole),
-            str(memory),
-        ]
+        command = [sys.executable, sandbox.__file__, file.name, *map(str, limits)]
         try:
-            subprocess.run(command, timeout=whole + 300, capture_output=True, check=True)
+            subprocess.run(command, timeout=limits[1] + 300, capture_output=True, check=True)
             return nbformat.read(file.name, 4)
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             return refused(notebook, f"The notebook could not be executed: {error}")
@@ -219,14 +211,7 @@ def refused(notebook, sentence):
     """A notebook whose tests all have an error for their output."""
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
-            cell.outputs = [
-                new_output(
-                    "error",
-                    ename="Stopped",
-                    evalue=sentence,
-                    traceback=[sentence],
-                )
-            ]
+            cell.outputs = [sandbox.error(sentence)]
     return notebook
 
 
@@ -238,15 +223,19 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, say=print):
         raise ValueError(f"there is no folder {submitted}. Name the folder of what was handed in.")
     if out.resolve().is_relative_to(submitted.resolve()):
         raise ValueError("the grades must not go into the folder of what was handed in.")
+    if not any(path.suffix.lower() == ".ipynb" for path in submitted.rglob("*")):
+        raise ValueError(f"there are no notebooks in {submitted}.")
     out.mkdir(parents=True, exist_ok=True)
     labs = release.names()
     api = release.generate(out, labs)
+    config = api.config.copy()  # sandbox.py has executed the notebooks, and keeps their outputs
+    config.Autograde.sanitize_preprocessors = SANITIZE
+    config.Autograde.autograde_preprocessors = [LimitOutput, SaveAutoGrades, CheckCellMetadata]
+    api.config = config
     released = {lab: nbformat.read(out / "release" / lab / f"{lab}.ipynb", 4) for lab in labs}
     sources = {lab: nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4) for lab in labs}
     (out / "nbgrader_config.py").write_text(CONFIG)
     submissions = sorted(collect(submitted, released), key=lambda s: (s.lab, s.student))
-    if not submissions:
-        raise ValueError(f"there are no notebooks in {submitted}.")
 
     def run(submission):
         if not submission.lab:
@@ -270,39 +259,18 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, say=print):
 
 def record(api, out, submission, notebook):
     """Have nbgrader give the points and write the feedback; return the row of the table."""
-    row = {
-        "student": submission.student,
-        "lab": submission.lab,
-        "points": 0,
-        "of": 0,
-    }
-    row |= {"to_mark": 0, "note": submission.note, "tasks": []}
+    lab, student = submission.lab, submission.student
+    row = {"student": student, "lab": lab, "points": 0, "of": 0, "to_mark": 0, "tasks": []}
+    row["note"] = submission.note
     if notebook is None:
         return row
-    lab, student = submission.lab, submission.student
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     stopped = [o.evalue for o in outputs if o.get("ename") == "Stopped"]
     row["note"] = "; ".join(filter(None, [submission.note, *dict.fromkeys(stopped)]))
     path = out / "submitted" / student / lab / f"{lab}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
-    config = api.config.copy()
-    config.Autograde.sanitize_preprocessors = [
-        DeduplicateIds,
-        OverwriteKernelspec,
-        OverwriteCells,
-        CheckCellMetadata,
-    ]
-    config.Autograde.autograde_preprocessors = [
-        LimitOutput,
-        SaveAutoGrades,
-        CheckCellMetadata,
-    ]
-    api.config = config
-    for result in (
-        api.autograde(lab, student),
-        api.generate_feedback(lab, student),
-    ):
+    for result in (api.autograde(lab, student), api.generate_feedback(lab, student)):
         if not result["success"]:
             trouble = result.get("error") or result.get("log") or "unknown"
             row["note"] = f"{row['note']}; nbgrader failed: {trouble.strip()[-300:]}".strip("; ")
@@ -344,10 +312,7 @@ def tabulate(out):
 def write_tables(out, rows):
     """Write grades.csv, a line for each notebook, and tasks.csv, a line for each task."""
     tables = {
-        "grades.csv": (
-            ["student", "lab", "points", "of", "to_mark", "note"],
-            rows,
-        ),
+        "grades.csv": (["student", "lab", "points", "of", "to_mark", "note"], rows),
         "tasks.csv": (
             ["student", "lab", "task", "points", "of", "to_mark"],
             [task for row in rows for task in row["tasks"]],
@@ -374,12 +339,7 @@ def main():
     parser.add_argument("--marked", type=Path, help="graded before, and marked by hand since")
     parser.add_argument("--out", type=Path, help="where the results go (beside it: NAME-graded)")
     parser.add_argument("--seconds", type=int, default=90, help="that a cell may run")
-    parser.add_argument(
-        "--memory",
-        type=float,
-        default=6,
-        help="gigabytes that a notebook may take",
-    )
+    parser.add_argument("--memory", type=float, default=6, help="gigabytes of a notebook")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed at a time")
     options = parser.parse_args()
     if (options.submitted is None) == (options.marked is None):

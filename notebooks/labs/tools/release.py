@@ -5,6 +5,7 @@
 The work is nbgrader's; here is only what it has to know of this repository.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -70,4 +71,7 @@ def release(folder=STUDENT, labs=None):
 
 
 if __name__ == "__main__":
-    print(f"The students' notebooks are in {release(*sys.argv[1:])}, and labs.zip holds them all.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=STUDENT, help="where they go")
+    folder = release(parser.parse_args().folder)
+    print(f"The students' notebooks are in {folder}, and labs.zip holds them all.")

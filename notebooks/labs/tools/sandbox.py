@@ -33,6 +33,7 @@ GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
 PROCESSES = 300  # processes and threads at once
 HOME = str(Path("/tmp") / "student")
+TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
 FRESH_CHECKS = """
 import importlib, sys
@@ -57,53 +58,25 @@ def cage(folder, memory):
     """The command that runs another in the sandbox; `folder` is all it shares with the outside."""
     package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
     data = next(f for f in (package / "data", package.parent / "data") if f.is_dir())
-    visible = [
-        "/usr",
-        "/bin",
-        "/sbin",
-        "/lib",
-        "/lib64",
-        "/etc/ld.so.cache",
-        "/etc/alternatives",
-    ]
+    visible = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
     visible += ["/etc/fonts", "/etc/localtime", "/etc/ssl/openssl.cnf"]
     visible += [sys.base_prefix, sys.prefix, package, data]
-    command = [
-        "bwrap",
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-        "--cap-drop",
-        "ALL",
-    ]
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     command += ["--proc", "/proc", "--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
         command += ["--size", str(GIGABYTE // 2), "--tmpfs", path]
     for path in visible:
         command += ["--ro-bind-try", str(path), str(path)]
-    command += [
-        "--tmpfs",
-        str(data / "build"),
-        "--remount-ro",
-        str(data / "build"),
-    ]
+    build = str(data / "build")  # the scripts that planted the labs' defects
+    command += ["--tmpfs", build, "--remount-ro", build]
     command += ["--remount-ro", "/dev", "--dir", HOME, "--chdir", HOME]
     command += ["--bind", str(folder), str(folder), "--clearenv"]
     environment = {"HOME": HOME, "LANG": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "-1"}
-    environment |= {
-        "MPLCONFIGDIR": f"{folder}/matplotlib",
-        "IPYTHONDIR": f"{HOME}/.ipython",
-    }
+    environment |= {"MPLCONFIGDIR": f"{folder}/matplotlib", "IPYTHONDIR": f"{HOME}/.ipython"}
     for name, value in environment.items():
         command += ["--setenv", name, value]
-    return [
-        *command,
-        "prlimit",
-        f"--as={int(memory * GIGABYTE)}",
-        "--core=0",
-        "--",
-    ]
+    return [*command, "prlimit", f"--as={int(memory * GIGABYTE)}", "--core=0", "--"]
 
 
 class CagedKernel(AsyncKernelManager):
@@ -138,10 +111,7 @@ class Run:
 
     def __init__(self, notebook, cell_seconds, seconds, gigabytes):
         self.notebook, self.gigabytes = notebook, gigabytes
-        self.cell_seconds, self.deadline = (
-            cell_seconds,
-            time.monotonic() + seconds,
-        )
+        self.cell_seconds, self.deadline = cell_seconds, time.monotonic() + seconds
         self.spoilt, self.excess = set(), None
         self.kernel_number = 0
 
@@ -155,7 +125,7 @@ class Run:
             cell.outputs, cell.execution_count = [], None
             trouble = None
             if time.monotonic() > self.deadline:
-                trouble = "It was not run: the whole notebook had used up its time."
+                trouble = TOO_LATE
             elif client is None:
                 client, trouble = await self.new_kernel(index)
             trouble = trouble or await self.attempt(client, cell, index)
@@ -182,10 +152,7 @@ class Run:
                 return client, None
             await self.end(client)
             if time.monotonic() > self.deadline:
-                return (
-                    None,
-                    "It was not run: the whole notebook had used up its time.",
-                )
+                return None, TOO_LATE
 
     async def start(self):
         """A client with a new kernel."""
@@ -207,7 +174,7 @@ class Run:
         left = max(self.deadline - time.monotonic(), 1)
         client.timeout = int(min(self.cell_seconds, left)) or 1
         client.allow_errors = True
-        watch = asyncio.create_task(self.watch(client))
+        watch = asyncio.create_task(self.watch())
         try:
             if cell.metadata.get("nbgrader", {}).get("grade"):
                 fresh = nbformat.v4.new_code_cell(FRESH_CHECKS)
@@ -223,7 +190,7 @@ class Run:
             watch.cancel()
         return self.excess
 
-    async def watch(self, client):
+    async def watch(self):
         """End a kernel whose processes together are too large or too many."""
         while True:
             await asyncio.sleep(0.3)
