@@ -27,6 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"
 TIMEOUT = 600  # seconds for one cell
+# As many notebooks run as there are cores. Several threads each for small matrices would wait for
+# each other most of the time (a chapter took three times as long), and round by their number.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def fingerprint():
@@ -126,7 +129,9 @@ def execute_apart(path, running):
     process that can answer it.
     """
     command = [sys.executable, __file__, path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, start_new_session=True, env=os.environ | ONE_THREAD
+    )
     running.add(process)
     output, _ = process.communicate()
     running.discard(process)
