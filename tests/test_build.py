@@ -105,7 +105,7 @@ def test_a_kernel_that_dies_is_named(project):
 
 
 def test_an_interrupted_run_keeps_what_was_done(project):
-    notebook(project / "notebooks/02_fine.ipynb", "import time; time.sleep(300)")
+    notebook(project / "notebooks/01_good.ipynb", "import time; time.sleep(300)")
     command = [sys.executable, project / "book/_ext/execute.py"]
     run = subprocess.Popen(
         command,
@@ -117,14 +117,14 @@ def test_an_interrupted_run_keeps_what_was_done(project):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in run.stdout:
-        if "01_good" in line:
+        if "02_fine" in line:
             break
     os.killpg(run.pid, signal.SIGINT)  # what Ctrl-C sends to everything in the terminal
     begun = time.monotonic()
     assert "What had been executed is kept" in run.communicate(timeout=60)[1]
     assert time.monotonic() - begun < 30
     assert run.returncode == 1
-    notebook(project / "notebooks/02_fine.ipynb", "print(5)")
+    notebook(project / "notebooks/01_good.ipynb", "print(5)")
     assert "Executing 1 of 2" in execute(project)[1]
 
 

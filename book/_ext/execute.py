@@ -118,8 +118,12 @@ def describe(notebook, index, error):
 
 
 def pages():
-    """The notebooks of the site: the chapters, and the pages of book/ that run code."""
-    return sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")])
+    """The notebooks of the site: the chapters, and the pages of book/ that run code.
+
+    In the end, the shortest, which are the first chapters: one core waits for the other less.
+    """
+    found = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")]
+    return sorted(found, reverse=True)
 
 
 def execute_apart(path, running):
