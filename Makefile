@@ -52,7 +52,7 @@ test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
-	$(BIN)/python -m pytest tests --ignore tests/site
+	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
