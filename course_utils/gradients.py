@@ -111,7 +111,7 @@ def smoothgrad(
     check_whole("seed", seed, 0)
     if not np.isscalar(noise) or isinstance(noise, str) or not 0 <= noise < np.inf:
         raise ValueError(f"noise must be zero or a positive number, got {noise!r}.")
-    spreads = np.float32(noise) * np.ptp(images, axis=(1, 2, 3))
+    spreads = np.float32(noise) * np.ptp(images, axis=(1, 2, 3)).reshape(-1, 1, 1, 1, 1)
     mean = np.zeros(images.shape)
     rng = np.random.default_rng(seed)
     run = gradient(score_model(model, score))
@@ -119,9 +119,10 @@ def smoothgrad(
     for start in range(0, samples, batch_size):
         count = min(batch_size, samples - start)
         draws = rng.standard_normal((count, *images.shape[1:]), np.float32)
-        for n, spread in enumerate(spreads):
-            mean[n] += _total(run, images[n] + spread * draws, targets[n]) / samples
-            bar.update(count)
+        for some in _together(len(images), samples, batch_size):
+            copies = images[some, np.newaxis] + spreads[some] * draws
+            mean[some] += _total(run, copies, targets[some]) / samples
+            bar.update(len(copies) * count)
     bar.close()
     return _strongest(mean).astype(np.float32)
 
@@ -182,11 +183,11 @@ def integrated_gradients(
     middles = ((np.arange(steps) + 0.5) / steps).astype(np.float32).reshape(-1, 1, 1, 1)
     run = gradient(score_model(model, score))
     bar = tqdm(total=len(images) * steps, disable=not progress, unit="gradient")
-    for n, way in enumerate(ways):
+    for some in _together(len(images), steps, batch_size):
         for start in range(0, steps, batch_size):
-            points = baseline + middles[start : start + batch_size] * way
-            mean[n] += _total(run, points, targets[n]) / steps
-            bar.update(len(points))
+            points = baseline + middles[start : start + batch_size] * ways[some, np.newaxis]
+            mean[some] += _total(run, points, targets[some]) / steps
+            bar.update(points.shape[0] * points.shape[1])
     bar.close()
     return np.einsum("nhwc,nhwc->nhw", mean, ways).astype(np.float32)
 
@@ -216,7 +217,14 @@ def _strongest(gradients):
     return functools.reduce(np.maximum, np.moveaxis(np.abs(gradients), -1, 0))
 
 
-def _total(run, points, target):
-    """The sum of the gradients at several points (B, H, W, C), float64 (H, W, C)."""
-    gradients = run(tf.constant(points), tf.fill([len(points)], target))
-    return gradients.numpy().sum(axis=0, dtype=np.float64)
+def _together(count, points, batch_size):
+    """Slices of `count` images, as many as have all their points in one batch; at least one."""
+    most = max(1, batch_size // points)
+    return [slice(first, first + most) for first in range(0, count, most)]
+
+
+def _total(run, points, targets):
+    """The sums of the gradients at the points (N, B, H, W, C) of N images, float64 (N, H, W, C)."""
+    rows = points.reshape(-1, *points.shape[2:])
+    gradients = run(tf.constant(rows), tf.constant(np.repeat(targets, points.shape[1])))
+    return gradients.numpy().reshape(points.shape).sum(axis=1, dtype=np.float64)

@@ -451,8 +451,9 @@ def test_one_tracing_does_for_all_numbers_of_images_and_for_all_methods():
     assert run.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_more_than_batch_size_are_in_a_pass(method, monkeypatch):
+@pytest.fixture
+def passes(monkeypatch):
+    """How many images are in each pass that is taken, in order."""
     taken = []
 
     def counting(model):
@@ -460,10 +461,27 @@ def test_no_more_than_batch_size_are_in_a_pass(method, monkeypatch):
         return lambda points, targets: taken.append(len(points)) or run(points, targets)
 
     monkeypatch.setattr(gradients, "gradient", counting)
+    return taken
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_more_than_batch_size_are_in_a_pass(method, passes):
     options = {smoothgrad: {"samples": 10}, integrated_gradients: {"steps": 10}}.get(method, {})
     method(the_linear_model()[0], np.repeat(IMAGES, 5, axis=0)[:10], 0, batch_size=4, **options)
     images = 10 if options else 1  # whose points are taken in one after another
-    assert sorted(taken) == sorted([4, 4, 2] * images)
+    assert sorted(passes) == sorted([4, 4, 2] * images)
+
+
+@pytest.mark.parametrize("method", [smoothgrad, integrated_gradients])
+def test_images_of_few_points_share_a_pass(method, passes):
+    points = {smoothgrad: "samples", integrated_gradients: "steps"}[method]
+    model = a_deep_model(seed=1)
+    images = np.random.default_rng(9).normal(size=(7, 9, 7, 2))
+    targets = np.arange(7) % 3
+    shared = method(model, images, targets, batch_size=10, **{points: 3})
+    assert passes == [9, 9, 3]
+    alone = [method(model, images[[n]], targets[n], **{points: 3})[0] for n in range(7)]
+    np.testing.assert_allclose(shared, alone, rtol=1e-4, atol=1e-6)
 
 
 def test_the_model_is_left_as_it_was():
