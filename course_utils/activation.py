@@ -382,7 +382,7 @@ _EXCLUDES = {
 
 
 def _check_options(numbers, start, colours, generator):
-    """Return the set of what is switched on; raise ValueError where numbers do not fit."""
+    """Return what of the search is switched on; raise ValueError where numbers do not fit."""
     least = {"low": -np.inf, "high": -np.inf, "norm": 1e-12, "step_size": 1e-12}
     for name, value in numbers.items():
         if value is None and name in ("low", "high", "norm", "fourier"):
@@ -405,7 +405,7 @@ def _check_options(numbers, start, colours, generator):
             raise ValueError(f"with {way} the search is not for pixels: leave out {listed}.")
     if colours is not None and numbers["fourier"] is None:
         raise ValueError("colours go with fourier: give both, or leave out colours.")
-    return frozenset(on)
+    return frozenset(on & {"low", "norm", "l2", "tv", "blur", "jitter", "fourier"})
 
 
 def _begin(model, generator, start):
