@@ -345,6 +345,16 @@ def test_one_search_is_compiled_for_all_targets_seeds_and_weights_of_penalties()
     assert len(activation._SEARCHES[model][1]) == before + 1
 
 
+def test_a_start_and_colours_compile_nothing_anew():
+    model, _ = linear((5, 5, 1), units=4, activation="softmax")
+    for start in (None, 0.5, np.full((5, 5, 1), 0.2)):
+        maximize_activation(model, target=0, start=start, steps=2)
+    assert len(activation._SEARCHES[model][1]) == 1
+    for colours in (None, [[4.0]]):
+        maximize_activation(model, target=0, fourier=1, colours=colours, steps=2)
+    assert len(activation._SEARCHES[model][1]) == 2
+
+
 def test_it_follows_the_weights_when_they_change():
     model, weights = linear((4, 4, 1), units=2)
     maximize_activation(model, target=0, norm=1.0)
