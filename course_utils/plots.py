@@ -57,6 +57,8 @@ def show_grid(images, titles=None, *, columns=8, cmap="gray", signed=False, labe
         ),
         squeeze=False,
         layout="constrained",
+        # No ticks: though they are not drawn, the layout would measure them all the same.
+        subplot_kw={"xticks": [], "yticks": []},
     )
     for axis in axes.flat:
         axis.set_axis_off()
