@@ -97,9 +97,10 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(project):
     assert "1 of 2 notebooks failed: notebooks/02_fine.ipynb" in errors
 
 
-def test_linear_algebra_has_one_thread(project):
+def test_arithmetic_has_one_thread(project):
     source = "import os\nassert os.environ['{0}'] == '1', '{0}'"
-    sources = [source.format(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    sources = [source.format(name) for name in names]
     notebook(project / "notebooks/02_fine.ipynb", *sources)
     code, _, errors = execute(project)
     assert code == 0, errors

@@ -27,9 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"
 TIMEOUT = 600  # seconds for one cell
-# As many notebooks run as there are cores. Several threads each for small matrices would wait for
-# each other most of the time (a chapter took three times as long), and round by their number.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# As many notebooks run as there are cores. Several threads each would wait for each other (for
+# small matrices most of the time: a chapter took three times as long), and round by their number.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+ONE_THREAD = dict.fromkeys(_THREADS, "1")
 
 
 def fingerprint():
