@@ -9,6 +9,9 @@ whole map, or the layers cease to be local, the rest of the network runs as usua
 In each layer, all places of the patch share one size of window, the largest that any of them
 needs, so that a batch of places is one tensor. Where such a window would stick out of the map it
 is moved inwards: the surplus is computed again and comes out as it was.
+
+Where a layer reads a pixel, from the window or beside it, depends on the place of the patch alone,
+so it is tabulated when the pass is compiled; numpy does that, TensorFlow only looks up.
 """
 
 import weakref
@@ -73,6 +76,22 @@ class Step(NamedTuple):
     after: tuple
     reach: tuple  # how many rows and columns of its input a pixel of its output sees
     padding: tuple  # of the rows and of the columns, each (before, behind)
+
+
+class Held(NamedTuple):
+    """The pixels of a map that each place's window has to offer, along one axis."""
+
+    first: np.ndarray
+    stop: np.ndarray
+    start: np.ndarray  # the pixel that the window begins with
+
+
+class Reads(NamedTuple):
+    """The pixels of a padded map to read for each place, along one axis, int (places, n)."""
+
+    pixels: np.ndarray
+    within: np.ndarray  # where in the window they are
+    held: np.ndarray  # bool: whether the window has them to offer
 
 
 def make_plan(model, image_shape, patch, stride):
@@ -157,7 +176,8 @@ def _compile(model, steps, stride):
     """Return the function that `partial_pass` promises."""
     last = layer_calls(model)[len(steps) - 1][2][0]
     tail = keras.Model(last, model.outputs[0])
-    shape = [axis.length for axis in steps[0].before] + [model.input_shape[-1]]
+    patches = steps[0].before
+    shape = [axis.length for axis in patches] + [model.input_shape[-1]]
     image_spec, place_spec = tf.TensorSpec(shape), tf.TensorSpec([None, 2], tf.int32)
 
     @tf.function(input_signature=[image_spec])
@@ -172,81 +192,82 @@ def _compile(model, steps, stride):
 
     map_specs = [tf.TensorSpec(m.shape) for m in run_once.get_concrete_function().outputs]
 
-    @tf.function(input_signature=[image_spec, image_spec, map_specs, place_spec])
-    def run_windows(image, fill, maps, places):
+    @tf.function(input_signature=[image_spec, map_specs, place_spec])
+    def run_windows(fill, maps, places):
         places = tf.unstack(places // stride, axis=1)
-        windows = _cover(image, fill, steps[0].before, places)
+        # At first all places share one window, the whole fill, of which the patch's pixels count.
+        windows, held = fill[tf.newaxis], [Held(a.first, a.stop, 0 * a.first) for a in patches]
         for step, kept in zip(steps, maps, strict=False):
             if isinstance(step.layer, _WINDOWED):
-                windows = _apply(step, windows, kept, places)
+                windows = _apply(step, windows, held, kept, places)
+                held = [Held(a.start, a.start + a.size, a.start) for a in step.after]
             else:
                 windows = step.layer(windows, training=False)
-        at = [tf.gather(axis.start, i) for axis, i in zip(steps[-1].after, places, strict=True)]
-        pixels = [_run_of(0 * i, axis.length) for axis, i in zip(step.after, places, strict=True)]
-        return tail(_amid(windows, at, maps[-1], pixels), training=False)
+        whole = [_reads(h, 0 * a.start, a.length) for h, a in zip(held, step.after, strict=True)]
+        return tail(_amid(windows, maps[-1], whole, places), training=False)
 
     def occlude(image, fill):
         maps = run_once(image)
-        return lambda places: run_windows(image, fill, maps, places).numpy()
+        return lambda places: run_windows(fill, maps, places).numpy()
 
     return occlude
 
 
-def _run_of(starts, count):
-    """The `count` whole numbers from each of the starts (B,) on, (B, count)."""
-    return starts[:, tf.newaxis] + tf.range(count)
+def _reads(held, begin, count, padding=0):
+    """The Reads of `count` pixels, for each place from `begin` on, of a map so padded in front."""
+    pixels = begin[:, np.newaxis] + np.arange(count, dtype=np.int32)
+    first, stop, start = (bound[:, np.newaxis] + padding for bound in held)
+    return Reads(pixels, pixels - start, (first <= pixels) & (pixels < stop))
 
 
-def _cover(image, fill, axes, places):
-    """The first windows: the image, but the fill where the patch lies."""
-    pixels = [_run_of(tf.gather(a.start, i), a.size) for a, i in zip(axes, places, strict=True)]
-    # A window that was moved inwards begins before its patch.
-    first = [tf.gather(axis.first, i) for axis, i in zip(axes, places, strict=True)]
-    rows, columns = (p >= f[:, tf.newaxis] for p, f in zip(pixels, first, strict=True))
-    patched = rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
-    return tf.where(patched[..., tf.newaxis], _read(fill, *pixels), _read(image, *pixels))
-
-
-def _apply(step, windows, kept, places):
+def _apply(step, windows, held, kept, places):
     """Convolve or pool the windows, each amid what lies around it in the kept map."""
-    layer, at, pixels = step.layer, [], []
-    for axis, i in enumerate(places):
-        stride, reach = layer.strides[axis], step.reach[axis]
-        at.append(tf.gather(step.before[axis].start, i) + step.padding[axis][0])
-        begin = tf.gather(step.after[axis].start, i) * stride
-        pixels.append(_run_of(begin, (step.after[axis].size - 1) * stride + reach))
-    x = _amid(windows, at, kept, pixels)
+    layer, reads = step.layer, []
+    for axis, stride in enumerate(layer.strides):
+        after, reach, (padding, _) = step.after[axis], step.reach[axis], step.padding[axis]
+        count = (after.size - 1) * stride + reach
+        reads.append(_reads(held[axis], after.start * stride, count, padding))
+    x = _amid(windows, kept, reads, places)
     if isinstance(layer, layers.MaxPooling2D):
         return tf.nn.max_pool2d(x, layer.pool_size, layer.strides, "VALID")
     if isinstance(layer, layers.AveragePooling2D):
-        inside = tf.pad(tf.ones([a.length for a in step.before] + [1]), [*step.padding, (0, 0)])
-        parts = x, _read(inside, *pixels)  # Keras averages over what lies inside the map
-        total, share = (tf.nn.avg_pool2d(p, layer.pool_size, layer.strides, "VALID") for p in parts)
-        return total / share
+        x = tf.nn.avg_pool2d(x, layer.pool_size, layer.strides, "VALID")
+        shares = [_inside(step, axis, reads[axis]) for axis in (0, 1)]
+        return x / _of_places(*shares, places, tf.multiply)[..., tf.newaxis]
     x = tf.nn.conv2d(x, layer.kernel, layer.strides, "VALID", dilations=layer.dilation_rate)
     x = x if layer.bias is None else tf.nn.bias_add(x, layer.bias)
     return x if layer.activation is None else layer.activation(x)
 
 
-def _amid(windows, at, kept, pixels):
-    """Read rows and columns (B, n) of a map, from the window (at rows and columns) if it is there.
+def _inside(step, axis, reads):
+    """The share of each pool that is no padding, which Keras leaves out of its averages."""
+    pixels = reads.pixels - step.padding[axis][0]
+    inside = (pixels >= 0) & (pixels < step.before[axis].length)
+    pools = np.lib.stride_tricks.sliding_window_view(inside, step.reach[axis], axis=1)
+    return pools[:, :: step.layer.strides[axis]].mean(axis=-1, dtype=np.float32)
 
-    windows (B, h, w, C) and kept (H, W, C) become one table of pixels, so that one look-up does it.
+
+def _amid(windows, kept, reads, places):
+    """Read rows and columns of a map (H, W, C), from the window (h, w, C) where that holds them.
+
+    There is a window for each place, or one for all. They and the map become one table of pixels,
+    so that one look-up does it.
     """
-    (rows, columns), (_, height, width, channels) = pixels, windows.shape
-    i, j = (p - start[:, tf.newaxis] for p, start in zip(pixels, at, strict=True))
-    rows_in, columns_in = (i >= 0) & (i < height), (j >= 0) & (j < width)
-    fresh = rows_in[:, :, tf.newaxis] & columns_in[:, tf.newaxis, :]
-    batch = tf.shape(windows)[0]
-    i = tf.range(batch)[:, tf.newaxis] * height + i
-    in_windows = i[:, :, tf.newaxis] * width + j[:, tf.newaxis, :]
-    in_kept = rows[:, :, tf.newaxis] * kept.shape[1] + columns[:, tf.newaxis, :]
-    index = tf.where(fresh, in_windows, batch * height * width + in_kept)
-    table = tf.concat([tf.reshape(part, [-1, channels]) for part in (windows, kept)], axis=0)
+    (rows, columns), (_, height, width, channels) = reads, windows.shape
+    in_map = _of_places(rows.pixels * kept.shape[1], columns.pixels, places)
+    rows_within = np.where(rows.held, rows.within * width, _NOT_HELD)
+    columns_within = np.where(columns.held, columns.within, _NOT_HELD)
+    in_window = _of_places(rows_within, columns_within, places)
+    begin = kept.shape[0] * kept.shape[1] + height * width * tf.range(tf.shape(windows)[0])
+    index = tf.where(in_window < 0, in_map, in_window + begin[:, tf.newaxis, tf.newaxis])
+    table = tf.concat([tf.reshape(part, [-1, channels]) for part in (kept, windows)], axis=0)
     return tf.gather(table, index)
 
 
-def _read(pixels, rows, columns):
-    """Read rows and columns (B, n) of a map (H, W, C)."""
-    index = rows[:, :, tf.newaxis] * pixels.shape[1] + columns[:, tf.newaxis, :]
-    return tf.gather(tf.reshape(pixels, [-1, pixels.shape[2]]), index)
+_NOT_HELD = -(2**29)  # so low that row and column together stay below zero, and within 32 bits
+
+
+def _of_places(rows, columns, places, join=tf.add):
+    """Join tables of rows (R, n) and of columns (C, m) to (B, n, m), as each place has them."""
+    row, column = places
+    return join(tf.gather(rows[:, :, np.newaxis], row), tf.gather(columns[:, np.newaxis], column))
