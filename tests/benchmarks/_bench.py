@@ -75,7 +75,7 @@ def compare_table(timings, reference):
 
 def duration(seconds):
     """Three digits of a time, in seconds or thousandths."""
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds >= 0.9995 else f"{1000 * seconds:.3g} ms"
 
 
 def table(header, rows):
