@@ -267,7 +267,7 @@ def test_nested_networks_give_what_a_hand_does(make):
     model = make(body, tail)
     for layer in ("maps", body.layers[-1]):
         found = grad_cam(model, IMAGES, [1, 2, 3], layer=layer)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_layer_goes_by_name_path_index_or_itself():
