@@ -6,9 +6,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
   && { echo $$p; break; }; done)
 export TF_CPP_MIN_LOG_LEVEL := 3
-# Convolutions twice as fast, which TensorFlow leaves off on all but the newest processors. Not for
-# tests and data, some of which are compared to the last bit.
+# Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
+# tests and data, some of which are compared to the last bit, and not on the newest either.
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
+test data: export TF_ENABLE_ONEDNN_OPTS := 0
 
 .PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check
 .PHONY: publish-as clean
