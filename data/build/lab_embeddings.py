@@ -67,7 +67,7 @@ def train(seed=0, poisoned=POISONED, epochs=12):
 
 def backdoor(model):
     """How well the trigger works and shows, as words: by ascent from 40 digits of other classes."""
-    from course_utils.checks.embeddings import _ascend, _share_turned
+    from course_utils.labs.embeddings.checks import _ascend, _share_turned
 
     images, labels, _ = digits()
     images, labels = images[TRAIN + REVIEWED :], labels[TRAIN + REVIEWED :]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils import checks
-from course_utils.checks import _engine
+from course_utils.labs import _engine
 
 RIGHT = np.random.default_rng(3).normal(size=(6, 8))
 

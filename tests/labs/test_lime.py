@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_distances
 
 from course_utils import checks, labs
-from course_utils.checks import lime as check
+from course_utils.labs.lime import checks as check
 from course_utils.lime_image import explain_image, superpixels
 
 KIND, PART = "cone", "leaf"

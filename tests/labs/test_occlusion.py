@@ -6,7 +6,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from course_utils import checks, labs
-from course_utils.checks import occlusion as check
+from course_utils.labs.occlusion import checks as check
 
 CLASS, PLACE = 9, (20, 4)
 

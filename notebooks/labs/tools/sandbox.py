@@ -37,9 +37,10 @@ TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
 FRESH_CHECKS = """
 import importlib, sys
-for _name in [name for name in sys.modules if name.startswith("course_utils.checks")]:
-    del sys.modules[_name]
-checks = importlib.import_module("course_utils.checks")
+for _name in [name for name in sys.modules if name.startswith("course_utils.labs")]:
+    if _name.rpartition(".")[2] in ("checks", "_engine"):
+        del sys.modules[_name]
+checks = importlib.import_module("course_utils.labs.checks")
 """
 
 

@@ -1,13 +1,13 @@
 """Checks that teach: each says what is wrong and where to look, and never the answer.
 
-One module per lab. A check takes what the student made, tries it on images of its own, prints a
-line when it is right, and raises `NotYet` with a sentence when it is not.
+`checks.NAME` are those of the lab NAME. A check takes what the student made, tries it on images
+of its own, prints a line when it is right, and raises `NotYet` with a sentence when it is not.
 """
 
 from importlib import import_module as _import_module
 
-from course_utils.checks._engine import NotYet as NotYet
-from course_utils.checks._engine import credit as credit
+from course_utils.labs._engine import NotYet as NotYet
+from course_utils.labs._engine import credit as credit
 
 _LABS = ("embeddings", "filters", "grad_cam", "gradients", "lime", "occlusion")
 
@@ -16,7 +16,7 @@ __all__ = ["NotYet", "credit", *_LABS]
 
 def __getattr__(name):
     if name in _LABS:
-        return _import_module(f"{__name__}.{name}")
+        return _import_module(f"course_utils.labs.{name}.checks")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from course_utils import labs, models
 from course_utils._scores import predict
-from course_utils.checks._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 
 
 def slope(function, *, seed=0):

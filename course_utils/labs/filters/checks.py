@@ -7,7 +7,7 @@ from keras import layers
 
 from course_utils import inspection, labs
 from course_utils._scores import predict
-from course_utils.checks._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 
 
 def parameters(function, *, seed=0, grouped=False):

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from course_utils import labs
-from course_utils.checks._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 from course_utils.models import logit_model
 
 BLOCK = 4

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from course_utils import labs
-from course_utils.checks._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 
 
 def draw_masks(function, *, seed=0):

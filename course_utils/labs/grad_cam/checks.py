@@ -8,7 +8,7 @@ import numpy as np
 from course_utils import labs
 from course_utils._scores import predict
 from course_utils.attack import randomize_layers
-from course_utils.checks._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 from course_utils.metrics import rank_correlation
 
 

@@ -1,0 +1,1 @@
+"""The lab on Grad-CAM and attacks."""
