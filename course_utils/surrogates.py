@@ -107,7 +107,7 @@ def tree_surrogate(inputs, scores, *, depth=3, seed=0):
 
     References
     ----------
-    Craven and Shavlik, Extracting Tree-Structured Representations of Trained Networks (NIPS
+    Craven and Shavlik, Extracting Tree-Structured Representations of Trained Networks (NeurIPS
     1995), which grows the tree with additional, artificial inputs; this one does not.
     """
     rows, scores = as_rows(inputs, "inputs"), as_scores(scores, len(inputs))
