@@ -9,14 +9,15 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
 # tests and data, some of which are compared to the last bit, and not on the newest either.
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
-test data: export TF_ENABLE_ONEDNN_OPTS := 0
+test test-all data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env book test check-site bench lab labs grade formgrade data lock colab-check
+.PHONY: help env book test test-all check-site bench lab labs grade formgrade data lock colab-check
 .PHONY: publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
 	@echo "make test        lint, notebook rules and the tests of the package"
+	@echo "make test-all    the same and the long tests (marked slow)"
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
@@ -49,11 +50,12 @@ book: env
 	@$(BIN)/jupyter-book build . -W --keep-going -q
 	@echo "The site is built: open _build/html/index.html"
 
-test: env
+test test-all: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
-	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal
+	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal \
+	  $(if $(filter test,$@),-m "not slow")
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }

@@ -60,10 +60,11 @@ def test_the_labs_branch_holds_what_students_get_and_nothing_else():
 
 
 def test_it_builds_with_the_makefiles_own_targets():
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    rules = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = " ".join(rules).split()
     commands = [step["run"] for step in STEPS if "run" in step]
     builds = [command for command in commands if command.startswith("make")]
-    assert builds == ["make test", "make book", "make check-site"]
+    assert builds == ["make test-all", "make book", "make check-site"]
     assert {command.removeprefix("make ") for command in builds} <= set(targets)
 
 
