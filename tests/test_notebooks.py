@@ -58,7 +58,7 @@ def test_it_is_stripped_and_has_the_common_metadata(path):
 def test_it_opens_with_its_question_and_closes_with_what_was_seen(path):
     _, _, text = read(path)
     first = text[0].source
-    assert first.startswith("# ")
+    assert re.match(rf"# {path.name[:2]} · \w", first)  # the number that prose and sidebar show
     assert [first.index(part) for part in OPENING] == sorted(first.index(part) for part in OPENING)
     headings = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in text), re.MULTILINE)
     assert headings[-len(CLOSING) :] == CLOSING
