@@ -135,8 +135,9 @@ def test_the_same_seed_trains_the_same_network_and_training_lowers_the_loss():
         return vae.get_weights(), history
 
     (first, history), (again, _), (other, _) = map(trained_with, (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    same = [np.abs(a - b).max() for a, b in zip(first, again, strict=True)]
+    others = [np.abs(a - b).max() for a, b in zip(first, other, strict=True)]
+    assert max(same) < 1e-4 < min(others)
     assert set(history) == {"error", "kl", "loss"}
     np.testing.assert_allclose(history["loss"], np.add(history["error"], history["kl"]), rtol=1e-4)
     # Grey everywhere costs 784 ln 2 = 543 nats.

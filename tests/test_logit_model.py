@@ -123,7 +123,7 @@ def assert_scores(model, squash, x):
     assert np.abs(scores - before).max() > 0.1
     assert {id(w) for w in logits.weights} == {id(w) for w in model.weights}
     assert model.get_config() == config
-    np.testing.assert_array_equal(model(x).numpy(), before)
+    np.testing.assert_allclose(model(x).numpy(), before, rtol=0, atol=1e-6)
     for weight, value in zip(model.weights, weights, strict=True):
         np.testing.assert_array_equal(weight.numpy(), value)
 

@@ -314,7 +314,8 @@ def test_a_constant_model_is_explained_by_zeros(chain):
         model.add(layers.Dense(3))
     model.set_weights([0 * w for w in model.get_weights()])
     images = np.random.default_rng(0).normal(size=(2, 17, 13, 2))
-    assert not occlusion.occlusion_map(model, images, 1, patch=5).any()
+    # The softmax of a batch of another size may be rounded in another way.
+    np.testing.assert_allclose(occlusion.occlusion_map(model, images, 1, patch=5), 0, atol=1e-6)
 
 
 def test_an_image_occluded_by_itself_loses_nothing():
@@ -324,7 +325,7 @@ def test_an_image_occluded_by_itself_loses_nothing():
     np.testing.assert_allclose(heatmap, 0, atol=1e-6)
 
 
-def test_the_same_call_gives_the_same_bits_and_the_batch_size_does_not_matter():
+def test_the_same_call_gives_the_same_bits_and_other_batches_the_same_map():
     model = models.load_trained("digits")
     images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
     kept = images.copy()

@@ -168,6 +168,9 @@ def test_the_first_speaker_can_be_made_again(speech, build):
     assert tuple(names) == speech.speaker_names
     made = build.clips(names[:1])
     shipped = datasets.load_arrays("speech.npz")
-    np.testing.assert_array_equal(made["mels"], shipped["mels"][:20])
+    # Another processor's sine may round a value of a half to the other side.
+    apart = np.abs(made["mels"].astype(int) - shipped["mels"][:20])
+    assert apart.max() <= 1
+    assert apart.mean() < 1e-3
     np.testing.assert_array_equal(made["sentences"], shipped["sentences"][:20])
     np.testing.assert_array_equal(made["split"], shipped["split"][:20])
