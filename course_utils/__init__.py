@@ -28,6 +28,7 @@ __all__ = [
     "plots",
     "quiz",
     "scatter",
+    "shapley",
     "surrogates",
 ]
 
