@@ -38,7 +38,8 @@ class Attack(NamedTuple):
     after: np.ndarray
     """float32 (N,): the same of the attacked image."""
     moved: np.ndarray
-    """bool (N,): whether an image was found that keeps to all bounds and comes nearer the goal."""
+    """bool (N,): whether an image was found that keeps to all bounds and comes nearer the goal.
+    A map of zeros lies nowhere, and is neither moved nor counted as an image's map elsewhere."""
 
 
 def attack_explanation(
@@ -291,7 +292,9 @@ def _search(both, goal, samples, score, images, targets, lowest, highest, region
         begin = tf.random.stateless_uniform(tf.shape(images)[1:], [seed, -1], -1.0, 1.0)
         begin = tf.clip_by_value(images + numbers["epsilon"] * begin, lowest, highest)
         steps = tf.cast(numbers["steps"], tf.int32)
-        state = [0, begin, images, miss(first)]
+        least = miss(first)
+        least = tf.where(tf.math.is_inf(least), -np.inf, least)  # there is no map to move
+        state = [0, begin, images, least]
         return tf.while_loop(lambda i, *_: i <= steps, step, state)[2]
 
 
@@ -333,8 +336,12 @@ def _look(both, targets, samples, score, noise, seed, images, step):
 
 
 def _miss(goal, first, region, top, heat):
-    """How far maps (N, H, W) are from the goal, (N,); the smaller the better. `first`: theirs."""
+    """How far maps (N, H, W) are from the goal, (N,); the smaller the better. `first`: theirs.
+
+    A map of zeros has no place, so that its distance is undefined: infinite, never the least.
+    """
     height, width = first.shape[1:]
+    somewhere = tf.reduce_any(heat > 0, [1, 2])
 
     def shares(maps):
         return tf.math.divide_no_nan(maps, tf.reduce_sum(maps, [1, 2], keepdims=True))
@@ -342,13 +349,14 @@ def _miss(goal, first, region, top, heat):
     if goal == "centre":
         places = tf.stack(tf.meshgrid(tf.range(height), tf.range(width), indexing="ij"), -1)
         way = tf.einsum("nhw,hwd->nd", shares(heat) - shares(first), tf.cast(places, tf.float32))
-        return -tf.norm(way + 1e-12, axis=-1) / float(np.hypot(height, width))
+        missed = -tf.norm(way + 1e-12, axis=-1) / float(np.hypot(height, width))
+        return tf.where(somewhere, missed, np.inf)
     away = ~region
     if goal == "top":
         count = tf.maximum(1, tf.cast(tf.round(top * height * width), tf.int32))
         largest = tf.math.top_k(tf.reshape(first, [-1, height * width]), count).values
         away = first >= largest[:, -1, None, None]
-    return tf.reduce_sum(tf.where(away, shares(heat), 0.0), [1, 2])
+    return tf.where(somewhere, tf.reduce_sum(tf.where(away, shares(heat), 0.0), [1, 2]), np.inf)
 
 
 @contextmanager

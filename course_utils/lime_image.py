@@ -19,8 +19,8 @@ class LimeExplanation(NamedTuple):
     intercept: float
     """The linear model's score where everything is hidden."""
     r2: float
-    """How much of the scores' weighted variance the linear model accounts for, at most 1; it is 1
-    where the scores do not vary."""
+    """How much of the scores' weighted variance the linear model accounts for, at most 1; NaN
+    where the scores do not vary, so that there is nothing to account for."""
 
 
 def explain_image(
@@ -141,7 +141,7 @@ def _fit(shown, scores, proximity, ridge):
     intercept = first + mean_score - mean_shown @ weights
     variance = np.square(values).sum()
     left = np.square(values - rows @ weights).sum()
-    return weights, float(intercept), float(1 - left / variance) if variance else 1.0
+    return weights, float(intercept), float(1 - left / variance) if variance else np.nan
 
 
 def _check_perturbations(perturbations, superpixels):

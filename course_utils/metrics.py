@@ -39,10 +39,18 @@ def pointing_game(heatmaps, masks):
 def mass_inside(heatmaps, masks):
     """Return the share of each heat map's positive values that lies on the object, float64 (N,).
 
-    Negative values count as none. A map without positive values scores 0, but a constant one,
-    which prefers no place, scores the object's share of the area.
+    Negative values count as none. A constant map, which prefers no place, scores the object's
+    share of the area. A map without positive values, which names no place, has no share to speak
+    of: by convention it scores 0, so that to be silent does not pay.
 
     Parameters and errors are those of `pointing_game`.
+
+    References
+    ----------
+    Arras, Osman and Samek, CLEVR-XAI: A Benchmark Dataset for the Ground Truth Evaluation of
+    Neural Network Explanations (2022), call it relevance mass accuracy. Kohlbrenner et al.,
+    Towards Best Practice in Explaining Neural Network Decisions with LRP (2020), had it before as
+    the inside-total relevance ratio, with a box in place of the mask.
     """
     heatmaps, masks = _check(heatmaps, masks)
     positive = np.maximum(heatmaps, 0)
@@ -57,8 +65,10 @@ def rank_correlation(heatmaps, others):
     """Return how alike two heat maps of an image rank its pixels, float64 (N,).
 
     Spearman's rank correlation: 1 where both put the pixels in the same order, -1 where in the
-    opposite order. Equal values share the mean of their ranks. A constant map ranks nothing, and
-    so agrees and disagrees with no map, another constant one included: 0.
+    opposite order. Equal values share the mean of their ranks. A constant map ranks nothing, so
+    that there is no order to compare: with it the correlation is undefined (zero divided by zero),
+    and is NaN. It is not 0, which says that two orders have nothing to do with each other. Means
+    over several images should leave NaN out and say of how many images they speak.
 
     Parameters
     ----------
@@ -81,7 +91,7 @@ def rank_correlation(heatmaps, others):
     # The ranks are halves of whole numbers, so that a constant map's are exactly 0.
     norm = np.sqrt(np.square(ranks).sum(axis=1) * np.square(other_ranks).sum(axis=1))
     product = (ranks * other_ranks).sum(axis=1)
-    correlation = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
+    correlation = np.divide(product, norm, out=np.full_like(norm, np.nan), where=norm > 0)
     return correlation.clip(-1, 1)  # rounding can lead beyond by the last digit
 
 

@@ -52,7 +52,8 @@ class RowExplanation(NamedTuple):
     categorical column, what having the row's value adds."""
     intercept: float
     r2: float
-    """How much of the scores' weighted variance the linear model accounts for, at most 1."""
+    """How much of the scores' weighted variance the linear model accounts for, at most 1; NaN
+    where the scores do not vary, so that there is nothing to account for."""
 
 
 def linear_surrogate(inputs, scores, *, ridge=0.0):
@@ -235,7 +236,7 @@ def explain_row(
     weights, intercept = _least_squares(standardised, scores, closeness, ridge)
     left = scores - standardised @ weights - intercept
     spread = closeness @ (scores - np.average(scores, axis=0, weights=closeness)) ** 2
-    r2 = 1 - (closeness @ left**2) / spread if spread > 0 else np.ones(1)
+    r2 = 1 - (closeness @ left**2) / spread if spread > 0 else np.full(1, np.nan)
     return RowExplanation(weights[:, 0], float(intercept[0]), float(r2[0]))
 
 

@@ -376,6 +376,23 @@ def test_another_class_is_refused_however_near_the_probability(units, monkeypatc
     assert found.moved.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("goal", ["top", "region", "centre"])
+def test_a_map_of_zeros_lies_nowhere_and_is_no_map_elsewhere(goal):
+    # Where the mean is below a half, as nearly everywhere around the first image and at the second,
+    # the score is flat.
+    parts = [keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(1, "relu"), layers.Dense(1)]
+    model = keras.Sequential(parts)
+    weights = [[1 / 16]] * 16, [-0.5], [[1e-3]], [1.0]
+    model.set_weights([np.array(w) for w in weights])
+    images = np.repeat(np.float32([0.51, 0.4]), 16).reshape(2, 4, 4, 1)
+    options = {"goal": goal, "steps": 3, "high": 0.52}
+    if goal == "region":
+        options["region"] = np.eye(4, dtype=bool)
+    found = attack_explanation(model, images, 0, epsilon=0.3, **options)
+    assert not found.moved.any()
+    np.testing.assert_array_equal(found.images, images)
+
+
 def test_the_map_of_a_linear_model_cannot_be_moved():
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(2)])
     found = attack_explanation(model, NOISE, 1, epsilon=0.1, steps=3)

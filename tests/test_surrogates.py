@@ -137,6 +137,13 @@ def test_a_column_that_never_varies_weighs_nothing():
     assert abs(found.weights[2]) < 1e-3
 
 
+def test_where_the_scores_do_not_vary_there_is_no_variance_to_account_for():
+    found = surrogates.explain_row(lambda r: r[:, 0] * 0 + 2, table()[0], table())
+    assert np.isnan(found.r2)
+    assert found.weights == pytest.approx(np.zeros(4))
+    assert found.intercept == 2
+
+
 def test_logistic_regression_is_that_of_scikit_learn():
     inputs, labels = two_classes()
     theirs = LogisticRegression(C=1 / 0.5, tol=1e-12, max_iter=10000).fit(inputs, labels)
