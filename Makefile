@@ -11,13 +11,14 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env book test test-all check-site bench lab labs grade formgrade data lock colab-check
+.PHONY: help env book test test-all test-anywhere check-site bench lab labs grade formgrade data lock colab-check
 .PHONY: publish-as clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
 	@echo "make test        lint, notebook rules and the tests of the package"
 	@echo "make test-all    the same and the long tests (marked slow)"
+	@echo "make test-anywhere   the tests as other processors, threads, orders and batches run them"
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
@@ -56,6 +57,9 @@ test test-all: env
 	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
 	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal \
 	  $(if $(filter test,$@),-m "not slow")
+
+test-anywhere: env
+	$(BIN)/python tests/anywhere.py $(if $(WHOLE),--whole)
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }

@@ -1,8 +1,24 @@
-"""What all tests share: the same random weights in every run."""
+"""What all tests share: the same random weights in every run, and the run's own circumstances."""
 
+import random
 import sys
+from importlib import import_module
 
 import pytest
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("anywhere", "other circumstances (make test-anywhere)")
+    group.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+    group.addoption("--batch", type=int, metavar="N", help="the batch size where none is given")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Files in a random order, and within each of them its tests."""
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        place = {path: random.Random(f"{seed}{path}").random() for path in {i.path for i in items}}
+        items.sort(key=lambda i: (place[i.path], random.Random(f"{seed}{i.nodeid}").random()))
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +26,15 @@ def _same_random_numbers_in_every_run():
     """A test whose network happens to be a rare one would fail once in a hundred runs."""
     if "keras" in sys.modules:  # of no use to the tests that do without it, and slow to import
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _batches(request):
+    """Let every function of the package take that many images at a time, unless it is told."""
+    size = request.config.getoption("--batch")
+    if size is not None:
+        package = import_module("course_utils")
+        for name in set(package.__all__) - {"attack", "checks", "labs"}:
+            for function in vars(import_module(f"course_utils.{name}")).values():
+                if "batch_size" in (getattr(function, "__kwdefaults__", None) or {}):
+                    function.__kwdefaults__["batch_size"] = size

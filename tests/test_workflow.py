@@ -1,12 +1,14 @@
-"""The workflow that publishes the site: valid, pinned, and with no more rights than it needs."""
+"""The workflows are valid, pinned, have no more rights than they need, and keep to their time."""
 
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -33,9 +35,11 @@ def test_the_schema_finds_a_misspelt_key(tmp_path):
     assert check_schema(broken).returncode == 1
 
 
-def test_every_action_is_pinned_to_a_commit_and_names_its_version():
-    lines = re.findall(r"uses: (.+)", TEXT)
-    assert len(lines) == 6
+@pytest.mark.parametrize(("name", "count"), [("anywhere", 2), ("publish", 6)])
+def test_every_action_is_pinned_to_a_commit_and_names_its_version(name, count):
+    path = ROOT / f".github/workflows/{name}.yml"
+    lines = re.findall(r"uses: (.+)", path.read_text(encoding="utf8"))
+    assert len(lines) == count
     for line in lines:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
@@ -59,13 +63,46 @@ def test_the_labs_branch_holds_what_students_get_and_nothing_else():
     assert upload["with"]["path"] == "_build/labs"
 
 
-def test_it_builds_with_the_makefiles_own_targets():
+def makefile_targets():
     rules = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    targets = " ".join(rules).split()
+    return set(" ".join(rules).split())
+
+
+def test_it_builds_with_the_makefiles_own_targets():
     commands = [step["run"] for step in STEPS if "run" in step]
     builds = [command for command in commands if command.startswith("make")]
     assert builds == ["make test-all", "make book", "make check-site"]
-    assert {command.removeprefix("make ") for command in builds} <= set(targets)
+    assert {command.removeprefix("make ") for command in builds} <= makefile_targets()
+
+
+def test_every_week_the_tests_run_as_on_other_machines_with_every_python():
+    text = (ROOT / ".github/workflows/anywhere.yml").read_text(encoding="utf8")
+    anywhere = yaml.load(text, yaml.BaseLoader)
+    (job,) = anywhere["jobs"].values()
+    assert set(anywhere["on"]) == {"schedule", "workflow_dispatch"}
+    assert anywhere["permissions"] == {"contents": "read"}
+    assert "permissions" not in job
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    pythons = job["strategy"]["matrix"]["python"]
+    assert all(python in SpecifierSet(supported) for python in pythons)
+    assert f"<3.{int(pythons[-1].split('.')[1]) + 1}" in supported
+    assert f">={pythons[0]}" in supported
+    assert [step["run"] for step in job["steps"] if "make" in step.get("run", "")] == [
+        "make test-anywhere WHOLE=1 PYTHON=python"
+    ]
+    assert "test-anywhere" in makefile_targets()
+
+
+def test_every_change_is_checked_within_the_time_that_the_script_states():
+    script = (ROOT / ".ci/run").read_text(encoding="utf8")
+    steps = re.findall(r"^step (\d+) \"(.+?)\"", script, re.MULTILINE)
+    assert [what for _, what in steps][2:] == [
+        "make test-all",
+        "make book, with no network",
+        "make check-site",
+    ]
+    (whole,) = re.findall(r"^readonly whole=(\d+)$", script, re.MULTILINE)
+    assert sum(int(seconds) for seconds, _ in steps) == int(whole) == 25 * 60
 
 
 def test_it_runs_on_main_by_hand_and_never_for_ever():

@@ -1,0 +1,98 @@
+"""Run the tests as other machines would: other kernels, threads, orders and batches.
+
+    python tests/anywhere.py            (make test-anywhere: the quick part, under 15 minutes)
+    python tests/anywhere.py --whole    every combination, the slow tests and the chapters too
+
+An older processor is this one with its newer instructions switched off: oneDNN's, OpenBLAS's and
+numpy's. What TensorFlow computes without oneDNN was compiled once for all.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCHES = (1, 7, 64)
+KERNELS = {
+    "without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+    "oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+    "oneDNN, AVX2": {
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    },
+    "oneDNN, SSE4.1": {
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    },
+}
+# The quick part: each kernel, number of threads and batch size at least once.
+QUICK = [
+    ("without oneDNN", 1, 7),
+    ("oneDNN", 2, 1),
+    ("oneDNN, AVX2", 1, 64),
+    ("oneDNN, SSE4.1", 2, 7),
+]
+# These look at files and processes, whose arithmetic is nobody's.
+NO_ARITHMETIC = ("book", "build", "contributing", "data_build", "environment", "keras_vis")
+NO_ARITHMETIC += ("memory", "notebooks", "package", "quiz", "scatter", "workflow")
+
+
+def circumstances(kernel, threads):
+    """The environment of a process with that kernel and so many threads."""
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    fewer = dict.fromkeys(names, str(threads))
+    seed = {"PYTHONHASHSEED": str(random.randrange(2**32)), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**os.environ, **fewer, **seed, **KERNELS[kernel]}
+
+
+def run_tests(kernel, threads, batch, whole=False):
+    """Run the tests, in a new order; returns whether they pass."""
+    order = random.randrange(10_000)
+    environment = circumstances(kernel, threads)
+    command = [sys.executable, "-m", "pytest", "tests", "-q", "-n", "2", "--dist", "worksteal"]
+    command += ["--ignore", "tests/site", f"--batch={batch}", f"--shuffle={order}"]
+    if not whole:
+        command += ["-m", "not slow", "--ignore", "tests/labs/test_grading.py"]
+        command += ["--ignore", "tests/labs/test_labs.py"]
+        command += [f"--ignore=tests/test_{name}.py" for name in NO_ARITHMETIC]
+    say = f"{kernel}; {threads} thread{'s' * (threads > 1)}; batches of {batch}"
+    print(f"\n== {say}; order {order}; PYTHONHASHSEED={environment['PYTHONHASHSEED']}", flush=True)
+    begun = time.monotonic()
+    passed = subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+    return f"{'passed' if passed else 'FAILED'} in {time.monotonic() - begun:4.0f} s: {say}", passed
+
+
+def chapters(kernel):
+    """Run every chapter, whose assertions say that by hand and by package agree."""
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook"]
+            command += ["--output-dir", folder, str(path), "--log-level", "ERROR"]
+            if subprocess.run(command, cwd=path.parent, env=circumstances(kernel, 1)).returncode:
+                failed.append(path.stem)
+    said = f"FAILED: {', '.join(failed)}" if failed else "passed"
+    return f"{said}: the chapters, {kernel}", not failed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--whole", action="store_true", help="every combination, and the chapters")
+    if parser.parse_args().whole:
+        every = enumerate(product(KERNELS, (1, 2)))
+        runs = [run_tests(*both, BATCHES[i % len(BATCHES)], whole=True) for i, both in every]
+        runs += [chapters(kernel) for kernel in KERNELS if kernel != "oneDNN"]  # make book's
+    else:
+        runs = [run_tests(*run) for run in QUICK]
+    print("", *(said for said, _ in runs), sep="\n")
+    sys.exit(not all(passed for _, passed in runs))
