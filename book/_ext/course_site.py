@@ -1,19 +1,24 @@
-"""What the site needs beyond Jupyter Book: MathJax, the gallery, the times, the labs' pages."""
+"""What the site needs beyond Jupyter Book: MathJax, gallery, times, labs, explorables."""
 
 import base64
 import json
 import posixpath
 import re
 import shutil
+import sys
 from html import escape
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book/explorables"))
+import bundle as explorables  # noqa: E402
+
 STATIC = ROOT / "_build" / "static"
 LABS = ROOT / "_build" / "labs"  # as notebooks/labs/tools/release.py wrote them: no solutions
 MATHJAX = ROOT / ".venv/npm/node_modules/mathjax/es5/tex-svg.js"
@@ -34,10 +39,14 @@ def gallery_pictures():
         for cell in notebook.cells:
             if "gallery" not in cell.metadata.get("tags", []):
                 continue
-            for output in cell.get("outputs", []):
-                if png := output.get("data", {}).get("image/png"):
-                    alt = cell.metadata["mystnb"]["image"]["alt"]
-                    yield path.stem, title, alt, base64.b64decode(png)
+            for png in figures_of(cell):
+                yield path.stem, title, cell.metadata["mystnb"]["image"]["alt"], png
+
+
+def figures_of(cell):
+    """The figures that a cell of an executed notebook has drawn, as PNG bytes."""
+    outputs = (output.get("data", {}) for output in cell.get("outputs", []))
+    return [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
 
 
 class Gallery(SphinxDirective):
@@ -58,6 +67,43 @@ class Gallery(SphinxDirective):
             )
         html = f'<div class="gallery">{"".join(cards)}</div>'
         return [nodes.raw("", html, format="html")]
+
+
+class Explorable(SphinxDirective):
+    """An explorable on a page of prose: its static figure is that of the chapter which has it."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Find the figure among the executed notebooks, and write it beside the gallery's."""
+        name = self.arguments[0]
+        folder = STATIC / "gallery"
+        folder.mkdir(parents=True, exist_ok=True)
+        for _, notebook in executed_notebooks():
+            for cell in notebook.cells:
+                if cell.metadata.get("explorable") != name:
+                    continue
+                (png,) = figures_of(cell)
+                (folder / f"{name}.png").write_bytes(png)
+                alt = escape(cell.metadata["mystnb"]["image"]["alt"])
+                figure = f'<img src="../_static/gallery/{name}.png" alt="{alt}">'
+                return [nodes.raw("", explorables.element(name, figure), format="html")]
+        raise self.error(f"no notebook has a cell with the metadata explorable: {name}")
+
+
+def wrap_explorables(app, doctree):
+    """Make the figure of each cell that names an explorable the place where it comes to life."""
+    for cell in doctree.findall(nodes.container):
+        name = cell.get("cell_metadata", {}).get("explorable")
+        if name is None:
+            continue
+        if name not in explorables.names():
+            raise ExtensionError(f"there is no book/explorables/{name}.js")
+        for output in [n for n in cell.children if n.get("nb_element") == "cell_code_output"]:
+            opening, closing = explorables.element(name, "|").split("|")
+            place = cell.index(output)
+            cell.insert(place + 1, nodes.raw("", closing, format="html"))
+            cell.insert(place, nodes.raw("", opening, format="html"))
 
 
 class ExecutionTable(SphinxDirective):
@@ -154,9 +200,14 @@ def setup(app):
     """Register all of it with Sphinx."""
     STATIC.mkdir(parents=True, exist_ok=True)  # before Sphinx looks whether it is there
     app.add_directive("gallery", Gallery)
+    app.add_directive("explorable", Explorable)
+    app.add_css_file("explorables/explorables.css")
+    app.add_js_file("explorables/loader.js", loading_method="defer")
     app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))
+    app.connect("doctree-read", wrap_explorables)
     app.connect("source-read", fill_in_lab)
     app.connect("autodoc-skip-member", skip_alias)
     app.connect("html-page-context", drop_thebe, priority=900)

@@ -1,0 +1,98 @@
+// Pictures and heat maps on a canvas, in the colours of course_utils.plots.
+
+const RED_BLUE = ["053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "f7f7f7", "fddbc7", "f4a582",
+  "d6604d", "b2182b", "67001f"];
+const MAGMA = ["000004", "0a0822", "1d1147", "36106b", "51127c", "6a1c81", "832681", "9c2e7f",
+  "b73779", "d0416f", "e75263", "f56b5c", "fc8961", "fea772", "fec488", "fde2a3", "fcfdbf"];
+
+const channelsOf = (colour) => [0, 2, 4].map((at) => parseInt(colour.slice(at, at + 2), 16));
+const tables = { signed: RED_BLUE.map(channelsOf), magnitude: MAGMA.map(channelsOf) };
+
+// The colour of a number in 0..1, as [red, green, blue] in 0..255.
+export function colour(value, table) {
+  const colours = tables[table], place = Math.min(Math.max(value, 0), 1) * (colours.length - 1);
+  const low = Math.min(Math.floor(place), colours.length - 2);
+  return colours[low].map((from, c) => from + (place - low) * (colours[low + 1][c] - from));
+}
+
+// For a colour bar in CSS.
+export function gradientOf(table) {
+  return `linear-gradient(to right, ${tables[table].map((c) => `rgb(${c})`).join(", ")})`;
+}
+
+// A canvas for pictures of so many pixels, each drawn as a square of `scale`.
+export function makeCanvas([rows, columns], label, scale = 8) {
+  const canvas = document.createElement("canvas");
+  canvas.width = columns * scale;
+  canvas.height = rows * scale;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  return canvas;
+}
+
+// An image in 0..1, of one channel or three.
+export function drawImage(canvas, image, [rows, columns, channels]) {
+  drawPixels(canvas, rows, columns, (pixel) =>
+    [0, 1, 2].map((c) => 255 * image[pixel * channels + (channels === 3 ? c : 0)]));
+}
+
+// A heat map over its image in grey. A signed one has its zero in the middle of the colours and
+// reaches to the largest absolute value; another goes from 0 to its largest. Returns that value.
+export function drawMap(canvas, map, image, [rows, columns, channels], options = {}) {
+  const { table = "signed", alpha = 0.75, limit = largestOf(map) } = options;
+  drawPixels(canvas, rows, columns, (pixel) => {
+    let grey = 0;
+    for (let c = 0; c < channels; c++) grey += (255 * image[pixel * channels + c]) / channels;
+    const part = limit ? map[pixel] / limit : 0;
+    return colour(table === "signed" ? (part + 1) / 2 : part, table).map(
+      (value) => alpha * value + (1 - alpha) * grey);
+  });
+  return limit;
+}
+
+export const largestOf = (map) => map.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+// The edge of a mask.
+export function drawOutline(canvas, mask, [rows, columns]) {
+  const context = canvas.getContext("2d"), scale = canvas.width / columns;
+  const inside = (y, x) => y >= 0 && y < rows && x >= 0 && x < columns && mask[y * columns + x];
+  context.beginPath();
+  for (let y = 0; y <= rows; y++)
+    for (let x = 0; x <= columns; x++) {
+      if (y > 0 && y < rows && x < columns && !inside(y, x) !== !inside(y - 1, x))
+        line(context, x * scale, y * scale, scale, 0);
+      if (x > 0 && x < columns && y < rows && !inside(y, x) !== !inside(y, x - 1))
+        line(context, x * scale, y * scale, 0, scale);
+    }
+  context.strokeStyle = "#000";
+  context.lineWidth = scale / 4;
+  context.stroke();
+}
+
+// The edge of a rectangle of pixels, black and white, so that it is seen on any ground.
+export function drawFrame(canvas, [, columns], row, column, height, width = height) {
+  const context = canvas.getContext("2d"), scale = canvas.width / columns;
+  for (const [style, wide] of [["#000", 4], ["#fff", 2]]) {
+    context.strokeStyle = style;
+    context.lineWidth = wide;
+    context.strokeRect(column * scale, row * scale, width * scale, height * scale);
+  }
+}
+
+function line(context, x, y, across, down) {
+  context.moveTo(x, y);
+  context.lineTo(x + across, y + down);
+}
+
+function drawPixels(canvas, rows, columns, colourOf) {
+  const small = document.createElement("canvas");
+  small.width = columns;
+  small.height = rows;
+  const data = new ImageData(columns, rows);
+  for (let pixel = 0; pixel < rows * columns; pixel++)
+    data.data.set([...colourOf(pixel), 255], pixel * 4);
+  small.getContext("2d").putImageData(data, 0, 0);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+}

@@ -1,0 +1,7 @@
+// All that an explorable needs, from one place.
+
+export * from "./draw.js";
+export * from "./explain.js";
+export * from "./network.js";
+export * from "./page.js";
+export * from "./pictures.js";

@@ -1,0 +1,200 @@
+// Cover a piece: which part of a scene does each of two detectors go by?
+
+import {
+  button, challenge, choose, clamp, collectDrops, cover, drawFrame, drawImage, drawMap, drawOutline,
+  explorable, gradientOf, load, make, makeCanvas, makeNetwork, massInside, more, oncePerFrame,
+  patchPlaces, pick, play, readScene, share, sigmoid, slide, stage, statusLine,
+} from "./core/index.js";
+
+const SHAPE = [64, 64, 3];
+const FILLS = { black: [0, 0, 0], grey: [0.5, 0.5, 0.5], white: [1, 1, 1] };
+
+explorable("cover", async (live, root) => {
+  const [scenes, confounded, fair] = await Promise.all(
+    ["scenes", "scenes_confounded", "scenes_fair"].map(load));
+  const all = scenes.map(readScene);
+  const panels = [
+    panel("Confounded network", "it knows tanks under clouds only", confounded),
+    panel("Fair network", "it knows tanks under any sky", fair),
+  ];
+  let scene, image, place, drops, swept, sweeping, stopPlaying = () => {};
+
+  // -- What the reader can move
+
+  const titles = all.map(({ hasTank }, i) => `${hasTank ? "with" : "without"} a tank, ${i + 1}`);
+  const which = pick("Scene", { ...titles }, begin);
+  const sky = choose("Sky", { cloudy: "cloudy", sunny: "sunny" }, begin);
+  const fill = choose("Cover with", { black: "black", grey: "grey", white: "white" }, begin);
+  const patch = slide("Patch", { min: 4, max: 32, step: 4, value: 8, show: (n) => `${n} × ${n}` },
+    begin);
+  const show = oncePerFrame(() => {
+    if (place) measure();
+    draw();
+  });
+  const along = { min: 0, max: 60, value: 28 };
+  const row = slide("Row", along, (y) => moveTo([y, place?.[1] ?? column.value]));
+  const column = slide("Column", along, (x) => moveTo([place?.[0] ?? row.value, x]));
+  const canvas = stage(makeCanvas(SHAPE), SHAPE, {
+    label: "The scene. Arrow keys move the patch by 4 pixels, with Shift by 1; Escape takes it away.",
+    onPoint: (y, x, { buttons }) => {
+      if (buttons || !sweeping) moveTo([y - patch.value / 2, x - patch.value / 2]);
+    },
+    onKey(down, right, { key, shiftKey }) {
+      if (key === "Escape") return moveTo(undefined);
+      if (!down && !right) return false;
+      const step = shiftKey ? 1 : 4, [y, x] = place ?? [row.value, column.value];
+      return moveTo(place ? [y + down * step, x + right * step] : [y, x]);
+    },
+  });
+  canvas.addEventListener("pointerleave", ({ pointerType }) => {
+    if (pointerType === "mouse" && !sweeping) moveTo(undefined);
+  });
+  const status = statusLine();
+  const task = challenge("Make the two networks give different answers.");
+
+  function stop() {
+    stopPlaying();
+    sweeping = false;
+  }
+
+  function moveTo(to) {
+    stop();
+    const most = 64 - patch.value;
+    place = to?.map((n) => clamp(Math.round(n), 0, most));
+    if (place) [row.value, column.value] = place;
+    show();
+  }
+
+  function begin() {
+    stop();
+    scene = all[which.value];
+    image = scene[sky.value];
+    place = undefined;
+    swept = false;
+    drops = panels.map(() => collectDrops(SHAPE));
+    for (const one of panels) one.whole = one.now = one.score(image);
+    draw();
+  }
+
+  // -- What comes out
+
+  // Ask both networks of the covered picture. A map that is complete stays as it is.
+  function measure() {
+    const covered = cover(image, SHAPE, place, patch.value, FILLS[fill.value]);
+    panels.forEach((one, i) => {
+      one.now = one.score(covered);
+      if (!swept) drops[i].add(place, patch.value, one.whole - one.now);
+    });
+  }
+
+  function* sweep() {
+    for (place of patchPlaces(SHAPE, patch.value, patch.value / 2)) {
+      measure();
+      yield;
+    }
+  }
+
+  function startSweep() {
+    begin();
+    const count = patchPlaces(SHAPE, patch.value, patch.value / 2).length;
+    sweeping = true;
+    stopPlaying = play(sweep(), count, 1500, draw, () => {
+      sweeping = false;
+      place = undefined;
+      swept = true;
+      draw();
+    });
+  }
+
+  function draw() {
+    const size = patch.value;
+    if (!place) for (const one of panels) one.now = one.whole;
+    drawImage(canvas, place ? cover(image, SHAPE, place, size, FILLS[fill.value]) : image, SHAPE);
+    if (place) drawFrame(canvas, SHAPE, ...place, size);
+    panels.forEach((one, i) => one.draw(drops[i].map(), image, scene, swept));
+    const [a, b] = panels.map(({ now }) => now > 0);
+    if (a !== b) task.solve(
+      `The confounded network says ${word(a)}, the fair one says ${word(b)}, of the same picture.`);
+    root.result = {
+      scene: Number(which.value), sky: sky.value, patch: size, fill: fill.value, place, swept,
+      logits: panels.map(({ now }) => now), maps: drops.map((one) => one.map()),
+      shares: panels.map(({ shares }) => shares),
+    };
+    status.say(sentence());
+  }
+
+  function sentence() {
+    const parts = panels.map(({ title, whole, now, shares }) => {
+      const moved = place
+        ? `, ${Math.abs(whole - now).toFixed(1)} ${now > whole ? "more" : "less"} than uncovered` : "";
+      const where = swept ? ` Of what lowers it, ${percent(shares.sky)} lies on the sky` +
+        `${scene.hasTank ? `, ${percent(shares.tank)} on the tank` : ""}.` : "";
+      return `${title}: ${word(now > 0)}, logit ${now.toFixed(1)}${moved}.${where}`;
+    });
+    const at = place ? `Covered from row ${place[0]}, column ${place[1]}. ` : "";
+    return at + (swept ? "The whole picture was covered, piece by piece. " : "") + parts.join(" ");
+  }
+
+  live.append(
+    make("p", { className: "question" }, "Which part of the scene does each network go by?"),
+    make("div", { className: "controls" }, which, sky),
+    make("div", { className: "columns" },
+      make("div", { className: "column" }, canvas,
+        make("p", { className: "hint" }, "Point at the picture, drag, or use the arrow keys."),
+        make("div", { className: "buttons" },
+          button("Sweep the picture", startSweep),
+          button("Reset", () => {
+            which.value = "0";
+            sky.value = "cloudy";
+            fill.value = "black";
+            patch.value = 8;
+            task.reset();
+            begin();
+          })),
+        more("More settings", fill, patch, row, column)),
+      make("div", { className: "pair" }, ...panels.map(({ element }) => element), legend())),
+    status, task);
+  begin();
+});
+
+// One network: its answer, its map, and where the map's red lies.
+function panel(title, subtitle, file) {
+  const network = makeNetwork(file);
+  const bar = make("span", { className: "verdict" });
+  const logit = make("b", {});
+  const canvas = makeCanvas(SHAPE, "");
+  const caption = make("p", { className: "hint" });
+  const element = make("section", { className: "column", aria: { label: title } },
+    make("p", { className: "title" }, make("b", {}, title)),
+    make("p", { className: "hint" }, subtitle),
+    make("p", { className: "answer" }, bar, " logit ", logit), canvas, caption);
+  return {
+    title, element,
+    score: (image) => network.forward(image)[0],
+    draw(map, image, { sky, tank, hasTank }, complete) {
+      bar.textContent = word(this.now > 0);
+      bar.dataset.yes = this.now > 0;
+      bar.title = `probability ${sigmoid(this.now).toFixed(2)}`;
+      logit.textContent = this.now.toFixed(1);
+      const limit = drawMap(canvas, map, image, SHAPE);
+      drawOutline(canvas, sky, SHAPE);
+      if (hasTank) drawOutline(canvas, tank, SHAPE);
+      this.shares = { sky: massInside(map, sky), tank: massInside(map, tank) };
+      const onTank = hasTank
+        ? `, ${percent(this.shares.tank)} on the tank (${percent(share(tank))})` : "";
+      caption.textContent = !limit ? "Nothing covered yet." :
+        `${complete ? "Of" : "So far, of"} what lowers the logit, ${percent(this.shares.sky)} on ` +
+        `the sky (${percent(share(sky))} of the area)${onTank}. Scale ±${limit.toFixed(1)}.`;
+      canvas.setAttribute("aria-label", `Map of the ${title.toLowerCase()}. ${caption.textContent}`);
+    },
+  };
+}
+
+function legend() {
+  const bar = make("span", { className: "bar" });
+  bar.style.background = gradientOf("signed");
+  return make("p", { className: "legend" }, "covered, the logit rises ", bar, " falls");
+}
+
+const word = (yes) => (yes ? "tank" : "no tank");
+const percent = (part) => `${Math.round(100 * part)}\u00a0%`;

@@ -1,0 +1,146 @@
+"""Writes the course's networks and pictures as scripts that a page can load from a disk."""
+
+import base64
+import json
+
+import keras
+import numpy as np
+from course_utils import datasets, models
+from keras import layers
+
+NETWORKS = ("squares", "scenes_confounded", "scenes_fair", "digits", "speech")
+KINDS = {
+    layers.Conv2D: "conv",
+    layers.Conv2DTranspose: "transposedConv",
+    layers.Dense: "dense",
+    layers.MaxPooling2D: "maxPool",
+    layers.GlobalMaxPooling2D: "globalMax",
+    layers.GlobalAveragePooling2D: "globalAverage",
+    layers.ReLU: "relu",
+}
+# What is nothing but a change of shape, or nothing at all when a network is not being trained.
+SILENT = (layers.InputLayer, layers.Dropout, layers.Flatten, layers.Reshape)
+
+
+def export_all(folder):
+    """Write every network and every set of pictures into `folder`, as NAME.js."""
+    for name in NETWORKS:
+        write(folder, name, network_file(models.load_trained(name)))
+    write(folder, "generator", network_file(models.load_trained("digits_vae").decoder))
+    write(folder, "scenes", scenes())
+
+
+def write(folder, name, content):
+    """Write a script that hands `content` to the page: a page may not fetch from a disk."""
+    text = json.dumps(content, separators=(",", ":"))
+    script = f"((window.courseFiles ??= {{}})[{json.dumps(name)}] = {text});\n"
+    (folder / f"{name}.js").write_text(script, encoding="utf8")
+
+
+def network_file(model):
+    """What core/network.js needs of a chain of layers; its output is the logits.
+
+    Raises ValueError if there is a layer, or an option of one, that network.js does not know.
+    """
+    shape = list(model.input_shape[1:])
+    chain, now = [], shape
+    for layer in model.layers:
+        if isinstance(layer, SILENT):
+            now = list(layer.output.shape[1:])
+        elif isinstance(layer, layers.BatchNormalization):
+            _fold(chain[-1], layer)
+        else:
+            entry = _entry(layer, now)
+            now = entry["shape"]
+            chain.append(entry)
+            activation = getattr(layer, "activation", keras.activations.linear)
+            if activation is keras.activations.relu:
+                chain.append({"kind": "relu", "name": layer.name, "from": now, "shape": now})
+            elif activation is not keras.activations.linear and layer is not model.layers[-1]:
+                raise ValueError(f"{layer.name}: network.js does not know {activation.__name__}.")
+    for entry in chain:
+        if "weights" in entry:
+            entry["weights"] = [numbers(array) for array in entry["weights"]]
+    return {"shape": shape, "layers": chain}
+
+
+def _entry(layer, before):
+    if type(layer) not in KINDS:
+        raise ValueError(f"{layer.name}: network.js does not know {type(layer).__name__}.")
+    after = list(layer.output.shape[1:])
+    entry = {"kind": KINDS[type(layer)], "name": layer.name, "from": before, "shape": after}
+    if isinstance(layer, layers.MaxPooling2D):
+        sizes = {*layer.pool_size, *layer.strides}
+        if len(sizes) > 1 or layer.padding != "valid":
+            raise ValueError(f"{layer.name}: network.js pools squares side by side, unpadded.")
+        entry["pool"] = layer.pool_size[0]
+    if isinstance(layer, layers.Conv2D | layers.Conv2DTranspose):
+        if len(set(layer.strides)) > 1 or set(layer.dilation_rate) != {1}:
+            raise ValueError(f"{layer.name}: network.js takes one stride and no dilation.")
+        transposed = isinstance(layer, layers.Conv2DTranspose)
+        large, small = (after, before) if transposed else (before, after)
+        entry["stride"] = layer.strides[0]
+        entry["kernel"] = list(layer.kernel_size)
+        # "same" puts the odd pixel of padding below and on the right.
+        missing = [
+            max((small[axis] - 1) * layer.strides[0] + layer.kernel_size[axis] - large[axis], 0)
+            for axis in (0, 1)
+        ]
+        entry["padding"] = [m // 2 if layer.padding == "same" else 0 for m in missing]
+    if layer.weights:
+        kernel = layer.kernel.numpy()
+        outputs = after[-1]
+        if isinstance(layer, layers.Conv2DTranspose):  # (kh, kw, out, in): input channels first
+            kernel = np.moveaxis(kernel, -1, 0)
+        bias = layer.bias.numpy() if layer.use_bias else np.zeros(outputs, np.float32)
+        entry["weights"] = [kernel, bias]
+    return entry
+
+
+def _fold(conv, norm):
+    """Let a convolution do what the batch normalisation after it would."""
+    kernel, bias = conv["weights"]
+    scale = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
+    shift = norm.beta - norm.moving_mean * scale
+    conv["weights"] = [kernel * np.asarray(scale), np.asarray(bias * scale + shift)]
+
+
+def numbers(array):
+    """An array as base64: float16 where nothing is lost by it, float32 elsewhere."""
+    array = np.asarray(array, np.float32)
+    half = array.astype(np.float16)
+    exact = np.array_equal(half.astype(np.float32), array)
+    return {"float16": encode(half)} if exact else {"float32": encode(array)}
+
+
+def encode(array):
+    """The bytes of an array as base64."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def scenes(count=6):
+    """Scenes of the hold-out, each under both skies; their pixels are bytes, so nothing is lost.
+
+    Four with a tank and two without. `sky` and `tank` are the masks, a bit for each pixel.
+    """
+    cloudy_with_tank = datasets.make_scenes(400, confounded=True, seed=1)
+    other_weather = datasets.make_scenes(400, confounded=False, seed=1)
+    changed = np.flatnonzero(other_weather.cloudy != cloudy_with_tank.cloudy)
+    tanks = [i for i in changed if cloudy_with_tank.labels[i]][: count - 2]
+    fields = [i for i in changed if not cloudy_with_tank.labels[i]][:2]
+    made = []
+    for i in [*tanks, *fields]:
+        sky = cloudy_with_tank.sky_masks[i]
+        one = cloudy_with_tank.images[i]
+        two = np.where(sky[..., np.newaxis], other_weather.images[i], one)
+        cloudy, sunny = (one, two) if cloudy_with_tank.cloudy[i] else (two, one)
+        made.append(
+            {
+                "hasTank": bool(cloudy_with_tank.labels[i]),
+                "cloudy": encode((cloudy * 255).round().astype(np.uint8)),
+                "sunny": encode((sunny * 255).round().astype(np.uint8)),
+                "sky": encode(np.packbits(sky)),
+                "tank": encode(np.packbits(cloudy_with_tank.tank_masks[i])),
+            }
+        )
+    return made

@@ -1,0 +1,24 @@
+// Fetches an explorable's script when the reader comes near it; nothing is loaded before.
+
+const folder = new URL(".", document.currentScript.src).href;
+
+const watcher = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      const script = document.createElement("script");
+      script.src = `${folder}${target.dataset.explorable}.js`;
+      script.onerror = () => {
+        const note = target.querySelector(".explorable-note");
+        note.textContent = "What this needs could not be loaded, so the picture stands still.";
+      };
+      document.head.append(script);
+    }
+  },
+  { rootMargin: "600px 0px" },
+);
+
+const watch = () => document.querySelectorAll("[data-explorable]").forEach((e) => watcher.observe(e));
+if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch);
+else watch();
