@@ -83,7 +83,7 @@ export function pick(label, options, onChange) {
 // A slider; `show(value)` is what stands beside it.
 export function slide(label, { min, max, step = 1, value = min, show = String }, onInput) {
   const input = make("input", { type: "range", min, max, step, value });
-  const output = make("output", {});
+  const output = make("span", {}); // an <output> would be a status line of its own
   const field = make("label", { className: "slide" }, make("b", {}, label), output, input);
   const write = () => {
     output.textContent = show(Number(input.value));

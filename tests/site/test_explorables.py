@@ -1,0 +1,369 @@
+"""The networks in the pages say what Keras says, and every explorable answers to everybody."""
+
+import base64
+import json
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+import site_checks as checks
+import tensorflow as tf
+
+from course_utils import datasets, metrics, models, occlusion
+from course_utils._scores import gradient, logit_model
+
+sys.path.insert(0, str(checks.ROOT / "book/explorables"))
+
+import bundle
+import export
+
+pytestmark = pytest.mark.site
+
+EXPLORABLES = bundle.names()
+every_explorable = pytest.mark.parametrize("name", EXPLORABLES)
+NO_WASM = "delete window.WebAssembly"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A folder with a bare page for each explorable, and one, core.html, with the core alone."""
+    folder = tmp_path_factory.mktemp("explorables")
+    bundle.build(folder / "explorables")
+    for name in EXPLORABLES:
+        bundle.write_page(folder, name)
+    (folder / "core.js").write_text(
+        f'import * as core from "{bundle.HERE}/core/index.js"; window.core = core;'
+    )
+    bundle.run_esbuild([folder / "core.js"], outdir=str(folder / "explorables"))
+    page = '<!doctype html><title>core</title><script src="explorables/core.js"></script>'
+    (folder / "core.html").write_text(page)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(folder):
+    """The address the pages are served from."""
+    with checks.serve(folder) as address:
+        yield address
+
+
+def opened(page, folder, name):
+    """An explorable, alive, on its page opened from the disk."""
+    page.goto((folder / f"{name}.html").as_uri())
+    page.wait_for_selector("[data-alive]")
+    return page.locator("[data-explorable]")
+
+
+def result(page):
+    """What the explorable has computed, once it has drawn it; arrays of maps as lists."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    text = page.evaluate(
+        """JSON.stringify(document.querySelector('[data-explorable]').result,
+             (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value)"""
+    )
+    return json.loads(text)
+
+
+# -- The networks ------------------------------------------------------------------------------
+
+
+def images_for(name):
+    """Twenty images of the kind that a network was trained on."""
+    if name == "squares":
+        return datasets.make_squares(20, seed=5).images
+    if name == "digits":
+        return datasets.load_digits()[1][0][:20]
+    if name == "speech":
+        return datasets.load_speech().mels[:20]
+    return datasets.make_scenes(20, confounded=False, seed=5).images
+
+
+def in_the_page(page, folder, name, images, targets):
+    """Outputs and gradients of the network in the page for images and their targets."""
+    page.goto((folder / "core.html").as_uri())
+    answers = page.evaluate(
+        """async ([name, base64, targets]) => {
+          const network = core.makeNetwork(await core.load(name));
+          const all = new Float32Array(core.bytesOf(base64).buffer);
+          const size = all.length / targets.length;
+          return [network.fast, ...targets.map((target, i) => {
+            const image = all.subarray(i * size, (i + 1) * size);
+            const outputs = Array.from(network.forward(image));
+            return [outputs, Array.from(network.gradient(image, target))];
+          })];
+        }""",
+        [name, export.encode(images.astype(np.float32)), [int(t) for t in targets]],
+    )
+    outputs, gradients = zip(*answers[1:], strict=True)
+    return answers[0], np.array(outputs), np.reshape(gradients, images.shape)
+
+
+@pytest.mark.parametrize("wasm", [True, False], ids=["wasm", "plain"])
+@pytest.mark.parametrize("name", export.NETWORKS)
+def test_a_network_in_the_page_says_what_keras_says(name, wasm, folder, open_tab):
+    model = logit_model(models.load_trained(name))
+    images = np.reshape(images_for(name), (20, *model.input_shape[1:])).astype(np.float32)
+    logits = model.predict(images, verbose=0)
+    targets = logits.argmax(axis=1)
+    expected = gradient(model)(tf.constant(images), tf.constant(targets + (logits.shape[1] == 1)))
+    page = open_tab()
+    if not wasm:
+        page.add_init_script(NO_WASM)
+    fast, outputs, gradients = in_the_page(page, folder, name, images, targets)
+    assert fast == wasm
+    np.testing.assert_allclose(outputs, logits, atol=1e-4)
+    # Where a ReLU's input is 0 but for rounding, a few pixels may go the other way.
+    assert np.mean(np.abs(gradients - expected) > 1e-4) < 0.01
+    assert np.abs(expected).max() > 0.1
+
+
+def test_ties_in_pooling_go_to_the_first_as_in_keras(folder, open_tab):
+    model = logit_model(models.load_trained("scenes_fair"))
+    images = np.linspace(0, 1, 20, dtype=np.float32).reshape(-1, 1, 1, 1)
+    images = np.broadcast_to(images, (20, 64, 64, 3))
+    expected = gradient(model)(tf.constant(images), tf.ones(20, tf.int64)).numpy()
+    page = open_tab()
+    _, _, gradients = in_the_page(page, folder, "scenes_fair", images, [0] * 20)
+    np.testing.assert_allclose(gradients, expected, atol=1e-4)
+
+
+def test_the_generator_draws_in_the_page_what_it_draws_in_keras(folder, open_tab):
+    decoder = models.load_trained("digits_vae").decoder
+    latents = np.random.default_rng(0).standard_normal((20, 12)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        points = tf.constant(latents)
+        tape.watch(points)
+        logits = tf.reshape(logit_free(decoder)(points), (20, -1))
+        chosen = logits[:, 300]
+    expected = tape.gradient(chosen, points)
+    _, outputs, gradients = in_the_page(open_tab(), folder, "generator", latents, [300] * 20)
+    np.testing.assert_allclose(outputs, logits, atol=1e-4)
+    np.testing.assert_allclose(gradients, expected, atol=1e-4)
+
+
+def logit_free(decoder):
+    """The generator up to the sigmoid of its last layer, with the logits for its output."""
+    *before, last = decoder.layers
+
+    def run(latents):
+        x = latents
+        for layer in before[1:]:
+            x = layer(x)
+        return tf.nn.conv2d_transpose(x, last.kernel, (len(x), 28, 28, 1), 2) + last.bias
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([keras.layers.Conv2D(4, 3, activation="gelu"), keras.layers.Conv2D(4, 3)], "gelu"),
+        ([keras.layers.UpSampling2D()], "UpSampling2D"),
+        ([keras.layers.MaxPooling2D(3, 2)], "unpadded"),
+        ([keras.layers.Conv2D(4, 3, dilation_rate=2)], "dilation"),
+    ],
+)
+def test_what_the_page_cannot_compute_is_not_exported(layers, said):
+    with pytest.raises(ValueError, match=said):
+        export.network_file(keras.Sequential([keras.Input((8, 8, 3)), *layers]))
+
+
+def test_files_are_small(folder):
+    sizes = {path.stem: path.stat().st_size for path in (folder / "explorables").glob("*.js")}
+    assert sizes.pop("digits") < 3.3e6, "base64; 2.4 MB on its way, and only on a click"
+    assert max(sizes.values()) < 0.8e6
+    before = sizes["loader"] + (folder / "explorables/explorables.css").stat().st_size
+    assert before < 15_000, "what every page has before its reader comes near an explorable"
+
+
+# -- Every explorable --------------------------------------------------------------------------
+
+
+@every_explorable
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_accessible_and_fits(name, theme, width, folder, base, open_tab):
+    page = open_tab(theme, width)
+    wrong = checks.watch(page, base)
+    page.goto(f"{base}/{name}.html")
+    page.wait_for_selector("[data-alive]")
+    checks.unfold(page)
+    page.wait_for_timeout(400)
+    assert len(page.get_by_role("status").inner_text()) > 20
+    assert not page.get_by_role("img", name="The static figure").is_visible()
+    wrong += checks.overflow_problems(page) + checks.axe_problems(page)
+    assert wrong == []
+
+
+@every_explorable
+def test_it_works_from_a_disk_and_asks_nobody(name, folder, open_tab):
+    page = open_tab()
+    wrong = checks.watch(page, "file:")
+    opened(page, folder, name)
+    assert result(page)
+    assert wrong == []
+
+
+@every_explorable
+def test_it_works_without_webassembly_and_says_so(name, folder, open_tab):
+    page = open_tab()
+    page.add_init_script(NO_WASM)
+    opened(page, folder, name)
+    assert result(page)
+    assert "more slowly" in page.locator(".explorable-note").inner_text()
+
+
+@every_explorable
+@pytest.mark.parametrize("missing", ["script", "data"])
+def test_what_is_missing_leaves_the_static_figure(name, missing, folder, open_tab):
+    page = open_tab()
+    script = re.compile(rf"/{name}\.js$")
+    other = re.compile(rf"/explorables/(?!{name}\.js|loader\.js)\w+\.js$")
+    page.route(script if missing == "script" else other, lambda route: route.abort())
+    page.goto((folder / f"{name}.html").as_uri())
+    page.wait_for_selector("text=could not be loaded")
+    assert page.get_by_role("img", name="The static figure").is_visible()
+    assert page.locator("[data-alive], .live").count() == 0
+
+
+@every_explorable
+def test_without_javascript_there_is_the_static_figure_and_a_sentence(name, folder, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((folder / f"{name}.html").as_uri())
+    assert page.get_by_role("img", name="The static figure").is_visible()
+    assert "when JavaScript may run" in page.locator(".explorable-note").inner_text()
+    context.close()
+
+
+@every_explorable
+def test_keys_alone_reach_and_move_everything(name, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, name)
+    checks.unfold(page)
+    controls = page.locator(".live").evaluate(
+        """live => {
+          const groups = new Set();
+          return [...live.querySelectorAll('button, select, input, summary, [tabindex="0"]')]
+            .filter(e => !e.disabled && e.checkVisibility()
+              && (e.type !== 'radio' || !groups.has(e.name) && groups.add(e.name))).length;
+        }"""
+    )
+    reached = set()
+    for _ in range(controls + 2):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(
+            """(() => {
+              const e = document.activeElement;
+              const all = [...document.querySelectorAll('.live *')];
+              return e.closest('.live')
+                ? [all.indexOf(e), e.getAttribute('role'), getComputedStyle(e).outlineStyle] : null;
+            })()"""
+        )
+        if focus is None:
+            continue
+        reached.add(focus[0])
+        assert focus[2] != "none", "what has the focus shows it"
+        if focus[1] == "application":
+            before = page.locator(".stage").first.evaluate("e => e.toDataURL()")
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowDown")
+            assert result(page)
+            assert page.locator(".stage").first.evaluate("e => e.toDataURL()") != before
+    assert len(reached) == controls
+
+
+@every_explorable
+def test_a_finger_moves_the_stage_and_not_the_page(name, folder, browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    opened(page, folder, name)
+    canvas = page.locator(".stage").first
+    if canvas.count():
+        canvas.scroll_into_view_if_needed()
+        before, scroll = canvas.evaluate("e => e.toDataURL()"), page.evaluate("scrollY")
+        box = canvas.bounding_box()
+        touch = context.new_cdp_session(page)
+        for kind, part in (("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.7)):
+            point = {"x": box["x"] + box["width"] * part, "y": box["y"] + box["height"] * part}
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert result(page)
+        assert canvas.evaluate("e => e.toDataURL()") != before
+        assert page.evaluate("scrollY") == scroll
+        assert box["width"] < 350, "beside the stage a finger can scroll the page"
+    context.close()
+
+
+@every_explorable
+def test_nothing_is_loaded_before_the_reader_comes_near(name, folder, open_tab):
+    page = open_tab()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    text = (folder / f"{name}.html").read_text()
+    far = folder / f"{name}-far.html"
+    far.write_text(text.replace("<h1>", '<div style="height: 4000px"></div><h1>'))
+    page.goto(far.as_uri())
+    page.wait_for_timeout(200)
+    assert set(asked) == {far.name, "loader.js", "explorables.css"}
+    page.mouse.wheel(0, 3000)
+    page.wait_for_selector("[data-alive]")
+
+
+# -- Each one against the package --------------------------------------------------------------
+
+
+def scene(number, sky):
+    """A scene of the pages, as the package has it: image, and masks of sky and tank."""
+    entry = export.scenes()[number]
+
+    def read(name, dtype=np.uint8):
+        return np.frombuffer(base64.b64decode(entry[name]), dtype)
+
+    image = read(sky).reshape(64, 64, 3).astype(np.float32) / np.float32(255)
+    masks = [np.unpackbits(read(name)).reshape(64, 64).astype(bool) for name in ("sky", "tank")]
+    return image, *masks
+
+
+def test_cover_equals_the_package(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "cover")
+    checks.unfold(page)
+    for number, sky, fill, patch in ((0, "cloudy", "black", 8), (2, "sunny", "grey", 16)):
+        page.get_by_role("combobox", name="Scene").select_option(str(number))
+        page.get_by_label(sky, exact=True).check()
+        page.get_by_label(fill, exact=True).check()
+        page.get_by_role("slider", name="Patch").fill(str(patch))
+        page.get_by_role("button", name="Sweep").click()
+        page.wait_for_function("document.querySelector('[data-explorable]').result.swept")
+        found = result(page)
+        image, sky_mask, tank_mask = scene(number, sky)
+        options = {"patch": patch, "stride": patch // 2, "score": "logit"}
+        colour = {"black": 0.0, "grey": 0.5}[fill]
+        for i, name in enumerate(("scenes_confounded", "scenes_fair")):
+            model = models.load_trained(name)
+            logit = logit_model(model).predict(image[np.newaxis], verbose=0)[0, 0]
+            np.testing.assert_allclose(found["logits"][i], logit, atol=1e-4)
+            expected = occlusion.occlusion_map(model, image[np.newaxis], 1, fill=colour, **options)
+            heatmap = np.reshape(found["maps"][i], (1, 64, 64))
+            np.testing.assert_allclose(heatmap, expected, atol=1e-4)
+            for region, mask in (("sky", sky_mask), ("tank", tank_mask)):
+                (share,) = metrics.mass_inside(expected, mask[np.newaxis])
+                np.testing.assert_allclose(found["shares"][i][region], share, atol=1e-4)
+
+
+def test_cover_is_solved_when_the_sky_is_exchanged(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "cover")
+    task = page.locator(".challenge")
+    assert task.get_attribute("data-solved") is None
+    page.get_by_label("sunny", exact=True).check()
+    assert result(page)
+    assert task.get_attribute("data-solved") is not None
+    assert (
+        "the confounded network says no tank, the fair one says tank" in task.inner_text().lower()
+    )
+    page.get_by_role("button", name="Reset").click()
+    assert task.get_attribute("data-solved") is None
