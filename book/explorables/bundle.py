@@ -34,7 +34,7 @@ def build(target, networks=True):
     if networks:
         import export
 
-        export.export_all(target)
+        export.export_all(target / "data")
 
 
 def run_esbuild(sources, **options):
@@ -114,6 +114,6 @@ def write_page(folder, name, files="explorables"):
 
 if __name__ == "__main__":
     out = ROOT / "_build/explorables"
-    build(out / "explorables", networks=not (out / "explorables/scenes.js").exists())
+    build(out / "explorables", networks=not (out / "explorables/data").exists())
     for asked in sys.argv[1:] or names():
         print("Open", write_page(out, asked).relative_to(ROOT))

@@ -5,7 +5,7 @@ import json
 
 import keras
 import numpy as np
-from course_utils import datasets, models
+from course_utils import datasets, lime_image, models
 from keras import layers
 
 NETWORKS = ("squares", "scenes_confounded", "scenes_fair", "digits", "speech")
@@ -24,10 +24,12 @@ SILENT = (layers.InputLayer, layers.Dropout, layers.Flatten, layers.Reshape)
 
 def export_all(folder):
     """Write every network and every set of pictures into `folder`, as NAME.js."""
+    folder.mkdir(exist_ok=True)
     for name in NETWORKS:
         write(folder, name, network_file(models.load_trained(name)))
     write(folder, "generator", network_file(models.load_trained("digits_vae").decoder))
     write(folder, "scenes", scenes())
+    write(folder, "superpixels", superpixel_scene())
 
 
 def write(folder, name, content):
@@ -137,10 +139,27 @@ def scenes(count=6):
         made.append(
             {
                 "hasTank": bool(cloudy_with_tank.labels[i]),
-                "cloudy": encode((cloudy * 255).round().astype(np.uint8)),
-                "sunny": encode((sunny * 255).round().astype(np.uint8)),
+                "cloudy": encode(_bytes(cloudy)),
+                "sunny": encode(_bytes(sunny)),
                 "sky": encode(np.packbits(sky)),
                 "tank": encode(np.packbits(cloudy_with_tank.tank_masks[i])),
             }
         )
     return made
+
+
+def superpixel_scene():
+    """The scene of the chapter on LIME, with its tank and its SLIC superpixels."""
+    made = datasets.make_scenes(8, confounded=False, seed=0)
+    first = int(np.argmax(made.labels))
+    segments = lime_image.superpixels(made.images[first], "slic", 49)
+    return {
+        "image": encode(_bytes(made.images[first])),
+        "tank": encode(np.packbits(made.tank_masks[first])),
+        "segments": encode(segments.astype(np.uint8)),
+    }
+
+
+def _bytes(image):
+    """An image in 0..1 as bytes."""
+    return (image * 255).round().astype(np.uint8)

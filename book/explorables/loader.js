@@ -2,11 +2,15 @@
 
 const folder = new URL(".", document.currentScript.src).href;
 
+const asked = new Set();
+
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       watcher.unobserve(target);
+      if (asked.has(target.dataset.explorable)) continue;
+      asked.add(target.dataset.explorable);
       const script = document.createElement("script");
       script.src = `${folder}${target.dataset.explorable}.js`;
       script.onerror = () => {

@@ -1,6 +1,7 @@
 """The networks in the pages say what Keras says, and every explorable answers to everybody."""
 
 import base64
+import itertools
 import json
 import re
 import sys
@@ -11,7 +12,7 @@ import pytest
 import site_checks as checks
 import tensorflow as tf
 
-from course_utils import datasets, metrics, models, occlusion
+from course_utils import datasets, lime_image, metrics, models, occlusion
 from course_utils._scores import gradient, logit_model
 
 sys.path.insert(0, str(checks.ROOT / "book/explorables"))
@@ -171,7 +172,7 @@ def test_what_the_page_cannot_compute_is_not_exported(layers, said):
 
 
 def test_files_are_small(folder):
-    sizes = {path.stem: path.stat().st_size for path in (folder / "explorables").glob("*.js")}
+    sizes = {path.stem: path.stat().st_size for path in (folder / "explorables").rglob("*.js")}
     assert sizes.pop("digits") < 3.3e6, "base64; 2.4 MB on its way, and only on a click"
     assert max(sizes.values()) < 0.8e6
     before = sizes["loader"] + (folder / "explorables/explorables.css").stat().st_size
@@ -219,9 +220,8 @@ def test_it_works_without_webassembly_and_says_so(name, folder, open_tab):
 @pytest.mark.parametrize("missing", ["script", "data"])
 def test_what_is_missing_leaves_the_static_figure(name, missing, folder, open_tab):
     page = open_tab()
-    script = re.compile(rf"/{name}\.js$")
-    other = re.compile(rf"/explorables/(?!{name}\.js|loader\.js)\w+\.js$")
-    page.route(script if missing == "script" else other, lambda route: route.abort())
+    files = rf"/explorables/{name}\.js$" if missing == "script" else r"/data/\w+\.js$"
+    page.route(re.compile(files), lambda route: route.abort())
     page.goto((folder / f"{name}.html").as_uri())
     page.wait_for_selector("text=could not be loaded")
     assert page.get_by_role("img", name="The static figure").is_visible()
@@ -367,3 +367,53 @@ def test_cover_is_solved_when_the_sky_is_exchanged(folder, open_tab):
     )
     page.get_by_role("button", name="Reset").click()
     assert task.get_attribute("data-solved") is None
+
+
+def chapter_scene():
+    """The scene of the chapter on LIME, and its superpixels."""
+    entry = export.superpixel_scene()
+    image = np.frombuffer(base64.b64decode(entry["image"]), np.uint8).reshape(64, 64, 3)
+    segments = np.frombuffer(base64.b64decode(entry["segments"]), np.uint8).reshape(64, 64)
+    return image.astype(np.float32) / np.float32(255), segments.astype(int)
+
+
+@pytest.mark.parametrize("masks", [10, 100])
+def test_superpixels_equals_the_package(masks, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "superpixels")
+    checks.unfold(page)
+    image, segments = chapter_scene()
+    model = models.load_trained("scenes_fair")
+    for choice, fill in (("black", 0.0), ("the part's mean colour", "mean")):
+        page.get_by_label(choice).check()
+        page.get_by_role("combobox", name="Masks").select_option(str(masks))
+        page.get_by_role("button", name="Draw").click()
+        page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+        found = result(page)
+        rows = np.array(found["rows"])
+        assert rows.shape == (masks, segments.max() + 1)
+        options = {"segments": segments, "perturbations": rows, "fill": fill, "score": "logit"}
+        expected = lime_image.explain_image(model, image, 1, **options)
+        np.testing.assert_allclose(found["weights"], expected.weights, atol=1e-4)
+        np.testing.assert_allclose(found["intercept"], expected.intercept, atol=1e-4)
+        np.testing.assert_allclose(found["r2"], expected.r2, atol=1e-4)
+
+
+def test_superpixels_are_hidden_one_by_one_and_two_turn_the_answer(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "superpixels")
+    image, segments = chapter_scene()
+    logits = logit_model(models.load_trained("scenes_fair"))
+    pairs = list(itertools.combinations(range(segments.max() + 1), 2))
+    hidden = [np.isin(segments, pair)[..., np.newaxis] for pair in pairs]
+    pictures = np.where(np.stack(hidden), np.float32(0), image)
+    scores = logits.predict(pictures, batch_size=128, verbose=0)[:, 0]
+    assert scores.min() < 0
+    box = page.locator(".stage").bounding_box()
+    for part in pairs[scores.argmin()]:
+        places = np.argwhere(segments == part)
+        row, column = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()] + 0.5
+        scale = box["width"] / 64
+        page.mouse.click(box["x"] + column * scale, box["y"] + row * scale)
+    np.testing.assert_allclose(result(page)["logit"], scores.min(), atol=1e-4)
+    assert page.locator(".challenge").get_attribute("data-solved") is not None

@@ -2,6 +2,7 @@
 
 export * from "./draw.js";
 export * from "./explain.js";
+export * from "./lime.js";
 export * from "./network.js";
 export * from "./page.js";
 export * from "./pictures.js";

@@ -31,7 +31,7 @@ async function bringToLife(root, start) {
 const asked = {};
 export function load(name) {
   asked[name] ??= new Promise((resolve, reject) => {
-    const script = make("script", { src: `${folder}${name}.js` });
+    const script = make("script", { src: `${folder}data/${name}.js` });
     script.onload = () => resolve(window.courseFiles[name]);
     script.onerror = () => reject(new Error(`${name}.js could not be loaded`));
     document.head.append(script);
