@@ -5,8 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
 
 
 def entries(page, section, level):
@@ -32,3 +34,15 @@ def test_a_section_stands_once():
         "Papers",
         "Data and software",
     ]
+
+
+def test_every_page_stands_in_the_contents_once_and_chapters_in_the_order_of_their_numbers():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf8"))
+    listed = [page["file"] for part in contents["parts"] for page in part["chapters"]]
+    listed.append(contents["root"])
+    files = [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb"), *(ROOT / "notebooks").glob("*.ipynb")]
+    assert sorted(listed) == sorted(
+        path.relative_to(ROOT).with_suffix("").as_posix() for path in files
+    )
+    chapters = [page for page in listed if page.startswith("notebooks/")]
+    assert chapters == sorted(chapters)

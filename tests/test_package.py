@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "course_utils"
+import course_utils
+
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "course_utils"
 # From the ground up. Every module that has no place here is an explanation, or helps with one.
 FLOORS = {
     "datasets": 1,
@@ -66,6 +69,18 @@ def problems(folder):
             elif floor(module) == FLOORS["explanations"] and other == "datasets":
                 wrong.append(f"{module} imports datasets: an explanation is given its images")
     return wrong
+
+
+def test_every_module_is_offered_described_and_tested():
+    modules = {path.stem for path in PACKAGE.glob("[!_]*.py")}
+    page = (PACKAGE.parent / "book/api.md").read_text(encoding="utf8")
+    missing = {
+        "__all__": modules - set(course_utils.__all__),
+        "book/api.md": {name for name in modules if f":: course_utils.{name}\n" not in page},
+        "tests/": {name for name in modules if not (TESTS / f"test_{name}.py").is_file()},
+        "course_utils/": set(course_utils.__all__) - modules - {"checks", "labs"},
+    }
+    assert not any(missing.values()), missing
 
 
 def test_no_import_runs_upward_and_no_explanation_imports_another():

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ sys.path[:0] = [str(ROOT / "notebooks/labs/tools"), str(ROOT / "tests/site")]
 import release  # noqa: E402
 from site_checks import secrets  # noqa: E402
 
-NAMES = ["embeddings", "filters", "grad_cam", "gradients", "lime", "occlusion"]
+NAMES = release.names()
 SOURCES = {name: ROOT / "notebooks/labs" / name / f"{name}.ipynb" for name in NAMES}
 each_lab = pytest.mark.parametrize("name", NAMES)
 OPENING = ["**The question.**", "**You will be able to**", "**Time.**", "**It follows**"]
@@ -41,10 +42,20 @@ def released(tmp_path_factory):
     return {name: nbformat.read(path, 4) for name, path in paths.items()}, folder
 
 
-def test_there_are_the_six_labs_that_the_package_has_checks_for():
+def test_each_lab_is_everywhere_where_a_lab_has_to_be():
     from course_utils import checks
 
-    assert release.names() == NAMES == sorted(checks._LABS)
+    assert len(NAMES) >= 6
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    prefix = "course_utils.labs."
+    rooms = [name.removeprefix(prefix) for name in packages["packages"] if prefix in name]
+    table = (ROOT / "book/labs.md").read_text(encoding="utf8")
+    assert sorted(checks._LABS) == sorted(rooms) == NAMES
+    assert sorted(re.findall(r"\(lab_(\w+)\.md\)", table)) == NAMES
+    for name in NAMES:
+        assert (ROOT / f"book/lab_{name}.md").read_text() == f"```{{lab}} {name}\n```\n"
+        assert (ROOT / f"data/build/lab_{name}.py").is_file()
+        assert (ROOT / f"tests/labs/test_{name}.py").is_file()
 
 
 @each_lab
