@@ -9,9 +9,9 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
 # tests and data, some of which are compared to the last bit, and not on the newest either.
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
-test test-all data: export TF_ENABLE_ONEDNN_OPTS := 0
+test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env book test test-all test-anywhere check-site bench lab labs grade formgrade data lock colab-check
+.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site bench lab labs grade formgrade data lock colab-check
 .PHONY: publish-as clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test        lint, notebook rules and the tests of the package"
 	@echo "make test-all    the same and the long tests (marked slow)"
 	@echo "make test-anywhere   the tests as other processors, threads, orders and batches run them"
+	@echo "make test-peers  compare with Zennit and shap, in an environment of their own (1 GB)"
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
@@ -60,6 +61,20 @@ test test-all: env
 
 test-anywhere: env
 	$(BIN)/python tests/anywhere.py $(if $(WHOLE),--whole)
+
+# Libraries the package is compared with on request, which the course never needs. torch is its
+# build for processors alone; where pip finds only the one for GPUs, its hash does not fit: point
+# PIP_EXTRA_INDEX_URL at PyTorch's own index.
+peers-env: .venv/peers/ready
+
+.venv/peers/ready: tests/peers/requirements.lock | env
+	@echo "Making the peers' environment in .venv/peers (1 GB, a minute, once) ..."
+	@$(BIN)/python -m venv .venv/peers
+	@.venv/peers/bin/python -m pip install -qq --no-deps --require-hashes -r $<
+	@touch $@
+
+test-peers: peers-env
+	$(BIN)/python -m pytest tests/peers/test_relevance_peers.py tests/peers/test_shapley_peers.py
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }

@@ -27,6 +27,7 @@ __all__ = [
     "photo",
     "plots",
     "quiz",
+    "relevance",
     "scatter",
     "shapley",
     "surrogates",

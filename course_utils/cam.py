@@ -1,4 +1,7 @@
-"""Grad-CAM: a layer's feature maps, each weighted by what it does for the score of the target."""
+"""Class activation maps: a layer's feature maps, weighted by what they do for the target's score.
+
+Grad-CAM and its relatives, which differ in the weights.
+"""
 
 import functools
 import weakref
@@ -8,10 +11,13 @@ import cv2
 import numpy as np
 import tensorflow as tf
 from keras import layers as kl
+from tqdm.auto import tqdm
 
-from course_utils._scores import pick, score_model
+from course_utils._masks import enlarged, enlarging, shown_through
+from course_utils._scores import forward, of_target, pick, score_model
 from course_utils._shared import (
     check_built,
+    check_fill,
     check_images,
     check_targets,
     check_whole,
@@ -66,16 +72,169 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
     Dense layer, it equals the class activation maps of Zhou et al. (CVPR 2016) up to scale and
     sign.
     """
+    return _class_map(_averaged, model, images, targets, layer, score, batch_size)
+
+
+def _averaged(maps, gradients):
+    return tf.reduce_sum(tf.reduce_mean(gradients, axis=(1, 2), keepdims=True) * maps, axis=-1)
+
+
+def hires_cam(model, images, targets, *, layer=None, score="logit", batch_size=64):
+    """Return where feature maps times their own gradients speak for the target (HiResCAM).
+
+    As `grad_cam`, but each place of a map has its own weight, the gradient there: what the places
+    contribute, if the rest of the network is linear. Parameters, result and errors are those of
+    `grad_cam`.
+
+    References
+    ----------
+    Draelos and Carin, Use HiResCAM Instead of Grad-CAM for Faithful Explanations of Convolutional
+    Neural Networks (2020).
+    """
+    return _class_map(_in_place, model, images, targets, layer, score, batch_size)
+
+
+def _in_place(maps, gradients):
+    return tf.reduce_sum(gradients * maps, axis=-1)
+
+
+def grad_cam_plus_plus(model, images, targets, *, layer=None, score="logit", batch_size=64):
+    """Return where the feature maps are active that somewhere speak for the target (Grad-CAM++).
+
+    As `grad_cam`, but a map's weight is the sum of its positive gradients, each weighted so that
+    small regions count as much as large ones. Parameters, result and errors are those of
+    `grad_cam`.
+
+    References
+    ----------
+    Chattopadhay et al., Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks
+    (2018), for the exponential of the score, whose factor the division by the maximum takes away.
+    """
+    return _class_map(_plus_plus, model, images, targets, layer, score, batch_size)
+
+
+def _plus_plus(maps, gradients):
+    whole = tf.reduce_sum(maps, axis=(1, 2), keepdims=True)
+    below = 2 * gradients**2 + whole * gradients**3
+    alpha = tf.math.divide_no_nan(gradients**2, below)
+    weights = tf.reduce_sum(alpha * tf.nn.relu(gradients), axis=(1, 2), keepdims=True)
+    return tf.reduce_sum(weights * maps, axis=-1)
+
+
+def layer_cam(model, images, targets, *, layer=None, score="logit", batch_size=64):
+    """Return where feature maps times their own positive gradients are large (LayerCAM).
+
+    As `hires_cam`, but what speaks against the target counts nothing, so that finer maps of
+    earlier layers are of use. Parameters, result and errors are those of `grad_cam`.
+
+    References
+    ----------
+    Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization (2021).
+    """
+    return _class_map(_positive, model, images, targets, layer, score, batch_size)
+
+
+def _positive(maps, gradients):
+    return tf.reduce_sum(tf.nn.relu(gradients) * maps, axis=-1)
+
+
+def score_cam(
+    model,
+    images,
+    targets,
+    *,
+    layer=None,
+    fill=0.0,
+    score="logit",
+    batch_size=64,
+    progress=False,
+):
+    """Return where those feature maps are active that, as masks, keep the target's score up.
+
+    No gradient: each map is stretched to the image's size and to 0..1 and laid over the image as
+    a mask; the maps weigh as the softmax of the scores of these images. The weighted sum, without
+    what is negative, is stretched and divided by its maximum as in `grad_cam`.
+
+    Parameters
+    ----------
+    model, images, targets, layer, score
+        As in `grad_cam`. A forward pass for each map: a layer of 1,280 maps needs as many.
+    fill : float, array (C,) or array (H, W, C)
+        What stands where a mask is 0.
+    batch_size : int
+        Masked images that are in memory at a time.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    float32 (N, H, W)
+        As `grad_cam` returns them. A map that is the same everywhere is no mask and counts nothing.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or the model or the layer has no feature maps.
+
+    References
+    ----------
+    Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks
+    (2020), algorithm 1.
+    """
+    images = check_images(model, images)
+    targets = check_targets(model, targets, len(images))
+    fill = check_fill(fill, images.shape[1:])
+    check_whole("batch_size", batch_size, 1)
+    scores = score_model(model, score)
+    find_maps, run = _compiled(scores, _find_maps(model, layer), None), forward(scores)
+    coarse, bar = [], None
+    for image, target in zip(images, targets, strict=True):
+        maps = find_maps(image[np.newaxis], tf.constant([target], tf.int64))[0].numpy()
+        grids = np.moveaxis(maps, -1, 0)
+        bar = bar or tqdm(total=len(images) * len(grids), disable=not progress, unit="image")
+        stretch = [enlarging(maps.shape[a], image.shape[a])[np.newaxis] for a in (0, 1)]
+        # shown_through is compiled for each number of masks: filled up, there is but one.
+        filled = np.pad(grids, ((0, -len(grids) % batch_size), (0, 0), (0, 0)))
+        outputs = []
+        for start in range(0, len(grids), batch_size):
+            masks = _stretched_masks(stretch[0], filled[start : start + batch_size], stretch[1])
+            drawn = shown_through(masks, image, fill)[: len(grids) - start]
+            outputs.append(run(drawn).numpy())
+            bar.update(len(outputs[-1]))
+        left = of_target(np.concatenate(outputs), np.full(len(grids), target), score)
+        varies = np.ptp(grids, axis=(1, 2)) > 0
+        weights = np.where(varies, np.exp(left - left[varies].max(initial=-np.inf)), 0)
+        coarse.append(np.maximum(maps @ (weights / max(weights.sum(), 1e-30)), 0))
+    bar.close()
+    return _stretched(coarse, images.shape[1:3])
+
+
+@tf.function(reduce_retracing=True)
+def _stretched_masks(rows, grids, columns):
+    """Feature maps (B, h, w) as masks of the image's size, each from 0 to 1."""
+    masks = enlarged(rows, grids, columns)
+    low = tf.reduce_min(masks, axis=(1, 2), keepdims=True)
+    high = tf.reduce_max(masks, axis=(1, 2), keepdims=True)
+    return tf.math.divide_no_nan(masks - low, high - low)
+
+
+def _class_map(combine, model, images, targets, layer, score, batch_size):
+    """What Grad-CAM and its relatives do around the sum over maps, `combine`."""
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
     check_whole("batch_size", batch_size, 1)
-    run = _compiled(score_model(model, score), _find_maps(model, layer))
-    height, width = images.shape[1:3]
-    heatmaps = np.empty(images.shape[:3], np.float32)
+    run = _compiled(score_model(model, score), _find_maps(model, layer), combine)
+    coarse = []
     for start in range(0, len(images), batch_size):
         some = slice(start, start + batch_size)
-        coarse = run(tf.constant(images[some]), tf.constant(targets[some])).numpy()
-        heatmaps[some] = [cv2.resize(cam, (width, height)) for cam in coarse]
+        found = run(tf.constant(images[some]), tf.constant(targets[some]))
+        coarse += list(tf.nn.relu(found).numpy())
+    return _stretched(coarse, images.shape[1:3])
+
+
+def _stretched(coarse, size):
+    """Maps in the image's size, each divided by its maximum."""
+    heatmaps = np.stack([cv2.resize(cam, size[::-1]) for cam in coarse])
     largest = heatmaps.max(axis=(1, 2), keepdims=True)
     return np.divide(heatmaps, largest, out=np.zeros_like(heatmaps), where=largest != 0)
 
@@ -126,26 +285,32 @@ def _is_map(layer):
 _COMPILED = weakref.WeakKeyDictionary()
 
 
-def _compiled(model, layer):
-    """Return the compiled function (images, targets) -> maps before they are stretched."""
+def _compiled(model, layer, combine):
+    """Return the compiled function (images, targets) -> the layer's maps, combined.
+
+    They are put out as they are if `combine` is None.
+    """
     output, kept = _COMPILED.get(model, (None, None))
     if output is not model.outputs[0]:
         kept = weakref.WeakKeyDictionary()
         _COMPILED[model] = (model.outputs[0], kept)
-    if layer not in kept:
+    made = kept.setdefault(layer, {})
+    if combine not in made:
         shapes = [
             tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
             tf.TensorSpec((None,), tf.int64),
         ]
-        run = functools.partial(_run, weakref.ref(model), weakref.ref(layer))
+        run = functools.partial(_run, weakref.ref(model), weakref.ref(layer), combine)
         # Without autograph, which Keras models do without, errors come as they were raised.
-        kept[layer] = tf.function(run, input_signature=shapes, autograph=False)
-    return kept[layer]
+        made[combine] = tf.function(run, input_signature=shapes, autograph=False)
+    return made[combine]
 
 
-def _run(model, layer, images, targets):
+def _run(model, layer, combine, images, targets):
     with tf.GradientTape(watch_accessed_variables=False) as tape, _watch(layer(), tape) as watched:
         scores = pick(model()(images, training=False), targets)
+    if combine is None:
+        return tf.cast(watched[-1], tf.float32)
     gradients = tape.gradient(scores, watched[-1]) if watched else None
     if gradients is None:
         raise ValueError(
@@ -153,8 +318,7 @@ def _run(model, layer, images, targets):
         )
     # Layers of half precision put out what OpenCV does not know.
     maps, gradients = (tf.cast(tensor, tf.float32) for tensor in (watched[-1], gradients))
-    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+    return combine(maps, gradients)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Occlusion: cover a part of the image, and watch what becomes of the score."""
+"""Occlusion and RISE: cover a part of the image, and watch what becomes of the score."""
 
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._partial import partial_pass
 from course_utils._scores import forward, of_target, predict, score_model
 from course_utils._shared import check_fill, check_images, check_targets, check_whole
@@ -160,3 +161,100 @@ def patch_places(shape, patch, stride):
         raise ValueError(f"a stride of {stride} leaves gaps between patches of {patch} pixels.")
     rows, columns = (range(0, size - patch + stride, stride) for size in shape[:2])
     return [(row, column) for row in rows for column in columns]
+
+
+def rise_map(
+    model,
+    images,
+    targets,
+    *,
+    samples=1000,
+    cells=7,
+    shown=0.5,
+    fill=0.0,
+    score="probability",
+    seed=0,
+    batch_size=64,
+    progress=False,
+):
+    """Return the mean score of the random masks that show a pixel (RISE).
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : array (N, H, W, C)
+    targets : int or int array (N,)
+        The class to explain, for all images or for each.
+    samples : int
+        How many masks; the paper takes 4,000 to 8,000.
+    cells : int
+        A mask is a grid of `cells` × `cells` places, each shown or hidden, enlarged by linear
+        interpolation to one cell more than the image and cut to its size at a random offset.
+    shown : float
+        The probability that a cell is shown.
+    fill : float, array (C,) or array (H, W, C)
+        What hides the image: one value, a colour, or another image.
+    score : "probability" or "logit"
+        Which score to watch.
+    seed : int
+        Of the masks, which are the same for every image.
+    batch_size : int
+        Masks and masked images that are in memory at a time.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    float32 (N, H, W)
+        The sum of score times mask, divided by `samples` and `shown`. It estimates the mean score
+        where a pixel is shown; only its differences between pixels tell something.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    References
+    ----------
+    Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models
+    (2018).
+    """
+    images = check_images(model, images)
+    targets = check_targets(model, targets, len(images))
+    fill = check_fill(fill, images.shape[1:])
+    check_whole("samples", samples, 1)
+    check_whole("cells", cells, 1, min(images.shape[1:3]))
+    check_whole("seed", seed, 0)
+    check_whole("batch_size", batch_size, 1)
+    if not np.isscalar(shown) or isinstance(shown, str) or not 0 < shown <= 1:
+        raise ValueError(f"shown must be a probability, above 0 and at most 1, got {shown!r}.")
+    run = forward(score_model(model, score))
+    rng = np.random.default_rng(seed)
+    heatmaps = np.zeros(images.shape[:3])
+    batch_size = min(batch_size, samples)
+    bar = tqdm(total=len(images) * samples, disable=not progress, unit="image")
+    for start in range(0, samples, batch_size):
+        # shown_through is compiled for each number of masks: with more than needed, there is one.
+        masks = _random_masks(rng, batch_size, images.shape[1:3], cells, shown)
+        count = min(batch_size, samples - start)
+        for heatmap, image, target in zip(heatmaps, images, targets, strict=True):
+            outputs = run(shown_through(masks, image, fill)[:count]).numpy()
+            scores = of_target(outputs, np.full(count, target), score)
+            heatmap += np.tensordot(scores, masks[:count].numpy(), 1)
+            bar.update(count)
+    bar.close()
+    return (heatmaps / (samples * shown)).astype(np.float32)
+
+
+def _random_masks(rng, count, size, cells, shown):
+    """RISE's masks, float32 (count, H, W)."""
+    # All that a mask needs in a row, so that batches of any size draw the same masks.
+    draws = rng.random((count, cells * cells + 2), np.float32)
+    grids = (draws[:, 2:] < shown).astype(np.float32).reshape(count, cells, cells)
+    stretched = []
+    for axis, length in enumerate(size):
+        cell = -(-length // cells)
+        first = (draws[:, axis] * cell).astype(int)
+        pixels = first[:, np.newaxis] + np.arange(length)
+        stretched.append(enlarging(cells, (cells + 1) * cell)[pixels])
+    return enlarged(stretched[0], grids, stretched[1])
