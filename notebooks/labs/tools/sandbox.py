@@ -19,6 +19,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty
 from subprocess import DEVNULL
 
 import matplotlib
@@ -33,6 +34,7 @@ GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
 PROCESSES = 300  # processes and threads at once
 HOME = str(Path("/tmp") / "student")
+PATIENCE = 30  # seconds for a kernel to say that it is still there
 TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
 FRESH_CHECKS = """
@@ -181,6 +183,8 @@ class Run:
                 fresh = nbformat.v4.new_code_cell(FRESH_CHECKS)
                 await client.async_execute_cell(fresh, index, store_history=False)
             await client.async_execute_cell(cell, index)
+            if await leaves(client):
+                raise DeadKernelError
         except CellTimeoutError:
             return f"The cell was stopped: it had run for {client.timeout} seconds."
         except DeadKernelError:
@@ -223,6 +227,24 @@ class Run:
         """Execute the notebook, with a folder for its kernels' sockets."""
         with tempfile.TemporaryDirectory(prefix="lab") as self.folder:
             asyncio.run(self.execute())
+
+
+async def leaves(client):
+    """Whether a kernel that has answered a cell is about to end, as after exit(), or has ended."""
+    asked = {"leaves": "__import__('IPython').get_ipython().exit_now"}
+    sent = client.kc.execute("", silent=True, store_history=False, user_expressions=asked)
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            message = await client.kc.get_shell_msg(timeout=0.5)
+        except Empty:
+            if not await client.km.is_alive():
+                return True
+            continue
+        if message["parent_header"].get("msg_id") == sent:
+            told = message["content"].get("user_expressions", {}).get("leaves", {})
+            return told.get("data", {}).get("text/plain") == "True"
+    return True
 
 
 def kill(processes):
