@@ -94,7 +94,7 @@ grade: env
 	make grade SUBMITTED=folder" >&2; exit 1; }
 	@$(BIN)/python notebooks/labs/tools/grade.py "$(SUBMITTED)" $(if $(OUT),--out "$(OUT)") \
 	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) \
-	  $(if $(JOBS),--jobs $(JOBS))
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(AGAIN),--again)
 
 # Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
 formgrade: env

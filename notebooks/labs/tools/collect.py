@@ -242,9 +242,9 @@ def is_many(name, group, depth, few, labs, lab):
     """
     if on_platform(name):
         return False
-    if MANY.fullmatch(name.removesuffix(".zip")):
-        return True
     inner = [place for place in group if len(place) > depth + 1 and lab[place]]
+    if MANY.fullmatch(name.removesuffix(".zip")):  # but a student may be called Late
+        return "-" in name or people(inner, depth + 1, labs, lab, strict=False) > 0
     names = {place[depth + 1] for place in inner}
     platform = {on_platform(name) for name in names}
     if names and None not in platform:
