@@ -34,6 +34,7 @@ GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
 PROCESSES = 300  # processes and threads at once
 HOME = str(Path("/tmp") / "student")
+IDLE = 3  # times its seconds that a cell may take without using the processor, on a busy machine
 PATIENCE = 30  # seconds for a kernel to say that it is still there
 TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
@@ -175,7 +176,7 @@ class Run:
         """Run one cell; returns None, or what the cell did to its kernel."""
         client.printed, self.excess = 0, None
         left = max(self.deadline - time.monotonic(), 1)
-        client.timeout = int(min(self.cell_seconds, left)) or 1
+        client.timeout = int(min(IDLE * self.cell_seconds, left)) or 1
         client.allow_errors = True
         watch = asyncio.create_task(self.watch())
         try:
@@ -196,21 +197,31 @@ class Run:
         return self.excess
 
     async def watch(self):
-        """End a kernel whose processes together are too large or too many."""
+        """End a kernel whose processes together are too large or too many, or take too long.
+
+        A cell has its seconds on the clock and on the processor too: where other programs take
+        most of that, an innocent cell is not stopped for it.
+        """
+        begun, before = time.monotonic(), None
         while True:
             await asyncio.sleep(0.3)
             processes = psutil.Process().children(recursive=True)
-            memory = threads = 0
+            memory = threads = used = 0
             for process in processes:
                 try:
                     memory += process.memory_info().rss
                     threads += process.num_threads()
+                    used += sum(process.cpu_times()[:2])
                 except psutil.Error:
                     continue
             if memory > self.gigabytes * GIGABYTE:
                 self.excess = f"The cell was stopped: it took over {self.gigabytes:g} GB of memory."
             elif threads > PROCESSES:
                 self.excess = f"The cell was stopped: it had started over {PROCESSES} processes."
+            before = used if before is None else before
+            if min(time.monotonic() - begun, used - before) > self.cell_seconds:
+                seconds = f"{self.cell_seconds:g} seconds"
+                self.excess = f"The cell was stopped: it had run for {seconds}."
             if self.excess:
                 kill(processes)
                 return
