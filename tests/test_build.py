@@ -59,6 +59,7 @@ def test_only_what_changed_is_executed(project):
     assert not (project / "_build/.doctrees").exists(), "Sphinx would show the old outputs"
 
 
+@pytest.mark.slow
 def test_the_pages_of_the_book_are_executed_too(project):
     notebook(project / "book/page.ipynb", "raise KeyError('on the page')")
     code, said, errors = execute(project)
@@ -97,6 +98,7 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(project):
     assert "1 of 2 notebooks failed: notebooks/02_fine.ipynb" in errors
 
 
+@pytest.mark.slow
 def test_arithmetic_has_one_thread(project):
     source = "import os\nassert os.environ['{0}'] == '1', '{0}'"
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
@@ -106,6 +108,7 @@ def test_arithmetic_has_one_thread(project):
     assert code == 0, errors
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_named(project):
     notebook(project / "notebooks/02_fine.ipynb", "x = 1", "import os; os._exit(3)")
     code, _, errors = execute(project)
@@ -113,6 +116,7 @@ def test_a_kernel_that_dies_is_named(project):
     assert "notebooks/02_fine.ipynb: cell 2 of 2 failed with DeadKernelError" in errors
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_was_done(project):
     notebook(project / "notebooks/01_good.ipynb", "import time; time.sleep(300)")
     command = [sys.executable, project / "book/_ext/execute.py"]

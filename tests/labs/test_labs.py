@@ -22,6 +22,9 @@ from site_checks import secrets  # noqa: E402
 NAMES = release.names()
 SOURCES = {name: ROOT / "notebooks/labs" / name / f"{name}.ipynb" for name in NAMES}
 each_lab = pytest.mark.parametrize("name", NAMES)
+# Running a lab takes a quarter of a minute: one is run each time, all of them with the slow tests.
+RUN = [pytest.param(name, marks=[pytest.mark.slow] * (name != "filters")) for name in NAMES]
+each_lab_that_is_run = pytest.mark.parametrize("name", RUN)
 OPENING = ["**The question.**", "**You will be able to**", "**Time.**", "**It follows**"]
 ALLOWED = {"course_utils", "numpy", "matplotlib", "keras", "tensorflow", "sklearn", "skimage"}
 ALLOWED |= {"cv2", "scipy", "IPython", "google"} | set(sys.stdlib_module_names)
@@ -158,7 +161,7 @@ def test_the_archive_holds_them_all(released):
         assert sorted(archive.namelist()) == [f"labs/{name}/{name}.ipynb" for name in NAMES]
 
 
-@each_lab
+@each_lab_that_is_run
 def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_path):
     notebook = nbformat.from_dict(released[0][name])
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}})
@@ -172,7 +175,7 @@ def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_
             assert not errors, f"what is given does not run by itself:\n{cell.source}"
 
 
-@each_lab
+@each_lab_that_is_run
 def test_the_solution_gets_every_point(name, tmp_path):
     notebook = nbformat.read(SOURCES[name], 4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
