@@ -1,72 +1,38 @@
-"""What the site needs beyond Jupyter Book: MathJax, gallery, times, labs, explorables."""
+"""What the site needs beyond Jupyter Book: MathJax, icons, explorables, times, labs."""
 
-import base64
 import json
+import os
 import posixpath
 import re
 import shutil
+import subprocess
 import sys
 from html import escape
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
-from jupyter_cache import get_cache
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parents[2]
+from pictures import (
+    ROOT,
+    STATIC,
+    Gallery,
+    executed_notebooks,
+    figures_of,
+    lossless,
+    open_with_picture,
+    sharpen,
+    size_by_style,
+    title_of,
+)
+
 sys.path.insert(0, str(ROOT / "book/explorables"))
-import bundle as explorables  # noqa: E402
+import bundle as explorables
 
-STATIC = ROOT / "_build" / "static"
 LABS = ROOT / "_build" / "labs"  # as notebooks/labs/tools/release.py wrote them: no solutions
-MATHJAX = ROOT / ".venv/npm/node_modules/mathjax/es5/tex-svg.js"
-
-
-def executed_notebooks():
-    """Each chapter's path with the notebook as it was executed, in the order of the chapters."""
-    cache = get_cache(ROOT / "_build/.jupyter_cache")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, 4)
-        yield path, cache.merge_match_into_notebook(notebook)[1]
-
-
-def gallery_pictures():
-    """The figures of cells tagged "gallery": (chapter, its title, alt text, PNG bytes)."""
-    for path, notebook in executed_notebooks():
-        title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-        for cell in notebook.cells:
-            if "gallery" not in cell.metadata.get("tags", []):
-                continue
-            for png in figures_of(cell):
-                yield path.stem, title, cell.metadata["mystnb"]["image"]["alt"], png
-
-
-def figures_of(cell):
-    """The figures that a cell of an executed notebook has drawn, as PNG bytes."""
-    outputs = (output.get("data", {}) for output in cell.get("outputs", []))
-    return [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
-
-
-class Gallery(SphinxDirective):
-    """A picture from each chapter, each a link to where it comes from."""
-
-    def run(self):
-        """Write the pictures where the site's static files lie, and link them."""
-        folder = STATIC / "gallery"
-        folder.mkdir(parents=True, exist_ok=True)
-        cards = []
-        for number, (chapter, title, alt, png) in enumerate(gallery_pictures()):
-            file = f"{chapter}-{number}.png"
-            (folder / file).write_bytes(png)
-            cards.append(
-                f'<a class="gallery-card" href="../notebooks/{chapter}.html">'
-                f'<img src="../_static/gallery/{file}" alt="{escape(alt)}" loading="lazy">'
-                f"<span>{escape(title)}</span></a>"
-            )
-        html = f'<div class="gallery">{"".join(cards)}</div>'
-        return [nodes.raw("", html, format="html")]
+NPM = ROOT / ".venv/npm/node_modules"
 
 
 class Explorable(SphinxDirective):
@@ -84,9 +50,9 @@ class Explorable(SphinxDirective):
                 if cell.metadata.get("explorable") != name:
                     continue
                 (png,) = figures_of(cell)
-                (folder / f"{name}.png").write_bytes(png)
+                (folder / f"{name}.webp").write_bytes(lossless(png))
                 alt = escape(cell.metadata["mystnb"]["image"]["alt"])
-                figure = f'<img src="../_static/gallery/{name}.png" alt="{alt}">'
+                figure = f'<img src="../_static/gallery/{name}.webp" alt="{alt}">'
                 return [nodes.raw("", explorables.element(name, figure), format="html")]
         raise self.error(f"no notebook has a cell with the metadata explorable: {name}")
 
@@ -117,7 +83,7 @@ class ExecutionTable(SphinxDirective):
             path = ROOT / name
             if not path.is_file():  # of a notebook that has since been renamed
                 continue
-            title = nbformat.read(path, 4).cells[0].source.splitlines()[0].lstrip("# ")
+            title = title_of(nbformat.read(path, 4))
             page = f"../{path.relative_to(ROOT).with_suffix('.html').as_posix()}"
             rows.append(
                 f'<tr><td><a href="{page}">{escape(title)}</a></td>'
@@ -141,15 +107,13 @@ def fill_in_lab(app, docname, source):
 
 def lab_page(name, notebook, theme):
     """A lab as Markdown: its title, where to get it, its text, and its code as students see it."""
-    repository = theme["repository_url"].rstrip("/").removeprefix("https://github.com/")
-    colab = f"https://colab.research.google.com/github/{repository}/blob/labs/{name}/{name}.ipynb"
+    links = f'<a href="../_static/labs/{name}.ipynb" download>Download the notebook</a>'
+    if repository := theme.get("repository_url"):
+        place = repository.rstrip("/").removeprefix("https://github.com/") + "/blob/labs"
+        colab = f"https://colab.research.google.com/github/{place}/{name}/{name}.ipynb"
+        links += f' <a href="{colab}">Open it on Colab</a>'
     title, _, opening = notebook.cells[0].source.partition("\n")
-    parts = [
-        title,
-        f'<p class="lab-links"><a href="../_static/labs/{name}.ipynb" download>Download the '
-        f'notebook</a> <a href="{colab}">Open it on Colab</a></p>',
-        at_home(opening, name),
-    ]
+    parts = [title, f'<p class="lab-links">{links}</p>', at_home(opening, name)]
     for cell in notebook.cells[1:]:
         marks = cell.metadata.get("nbgrader", {})
         if cell.cell_type == "code" and marks.get("grade_id") != "setup":
@@ -173,7 +137,63 @@ def copy_mathjax(app):
     """Put MathJax, as npm installed it, among the site's own files."""
     target = STATIC / "mathjax"
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(MATHJAX, target / "tex-svg.js")
+    shutil.copyfile(NPM / "mathjax/es5/tex-svg.js", target / "tex-svg.js")
+
+
+def copy_icons(app):
+    """Put the icons that the pages use in the place of the theme's 1.5 MB of all there are."""
+    scripts = Path(app.outdir) / "_static" / "scripts"
+    command = [NPM / ".bin/esbuild", ROOT / "book/_ext/icons.js", "--bundle", "--minify"]
+    command += [f"--outfile={scripts / 'fontawesome.js'}", "--log-level=warning"]
+    command += ["--allow-overwrite", "--legal-comments=eof"]
+    subprocess.run(command, check=True, env=os.environ | {"NODE_PATH": str(NPM)})
+
+
+# What each page of the theme fetches, and the sign of a page that has a use for it.
+FETCHED = [
+    (r"<script [^>]*(searchindex|searchtools|language_data)\.js[^>]*></script>", "search-results"),
+    (r"<script [^>]*mathjax/[^>]*></script>", r'class="[^"]*\b(math|text_latex)\b'),
+    (r"<script [^>]*design-tabs\.js[^>]*></script>", r'class="sd-tab'),
+    (r"<link [^>]*sphinx-design\.min\.css[^>]*>", r'class="[^"]*\bsd-'),
+]
+
+
+ICON_FONT = re.compile(
+    r"@font-face\s*\{[^}]*/fontawesome/[^}]*\}"
+    r"|(?:\.fa-[\w-]+(?:::?before)?,?)+\{content:[^}]*\}"
+)
+
+
+def lighten(app, exception):
+    """Let no page fetch what it has no use for, and leave out what nobody needs."""
+    if exception or app.builder.name != "html":
+        return
+    copy_icons(app)
+    for path in Path(app.outdir).rglob("*.html"):
+        text = whole = path.read_text(encoding="utf8")
+        for fetched, sign in FETCHED:
+            if not re.search(sign, whole):
+                text = re.sub(fetched, "", text)
+        if text != whole:
+            path.write_text(text, encoding="utf8")
+    # The icons are drawn by a script: no page needs their font of 156 kB, and its style sheet's
+    # two thousand names of them.
+    style = Path(app.outdir) / "_static/styles/pydata-sphinx-theme.css"
+    style.write_text(re.sub(ICON_FONT, "", style.read_text(encoding="utf8")), encoding="utf8")
+    shutil.rmtree(Path(app.outdir) / "_static/vendor/fontawesome", ignore_errors=True)
+    for source_map in Path(app.outdir).rglob("*.map"):
+        source_map.unlink()
+
+
+def hide_unset_address(app, config):
+    """Leave out every button that would lead to the repository until its owner has named it."""
+    options = config.html_theme_options
+    if "--" in options.get("repository_url", "").partition("github.com/")[2].partition("/")[0]:
+        for option in ("repository_url", "launch_buttons"):
+            options.pop(option, None)
+        options |= {"use_repository_button": False, "use_issues_button": False}
+    else:
+        app.tags.add("published")
 
 
 # A page opened from a disk may not fetch another, which is where the search takes excerpts from.
@@ -205,10 +225,15 @@ def setup(app):
     app.add_js_file("explorables/loader.js", loading_method="defer")
     app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
+    app.connect("config-inited", hide_unset_address)
     app.connect("builder-inited", copy_mathjax)
     app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))
+    app.connect("doctree-read", open_with_picture, priority=399)
     app.connect("doctree-read", wrap_explorables)
+    app.connect("doctree-read", sharpen, priority=400)  # before Sphinx collects the pictures
+    app.connect("build-finished", lighten)
     app.connect("source-read", fill_in_lab)
     app.connect("autodoc-skip-member", skip_alias)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", size_by_style)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

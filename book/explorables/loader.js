@@ -1,4 +1,5 @@
-// Fetches an explorable's script when the reader comes near it; nothing is loaded before.
+// Fetches an explorable's script when the reader comes near it; nothing is loaded before. One that
+// is seen as the page opens waits for the reader's first move, or three seconds.
 
 const folder = new URL(".", document.currentScript.src).href;
 
@@ -24,5 +25,13 @@ const watcher = new IntersectionObserver(
 );
 
 const watch = () => document.querySelectorAll("[data-explorable]").forEach((e) => watcher.observe(e));
-if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch);
-else watch();
+const begin = () => {
+  for (const sign of SIGNS) removeEventListener(sign, begin);
+  clearTimeout(waiting);
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch);
+  else watch();
+};
+const SIGNS = ["pointermove", "pointerdown", "touchstart", "keydown", "wheel", "scroll"];
+for (const sign of SIGNS) addEventListener(sign, begin, { passive: true });
+let waiting;
+addEventListener("load", () => (waiting = setTimeout(begin, 3000)));

@@ -1,0 +1,55 @@
+// The icons that the site's pages use, in place of the 1.5 MB of all there are.
+// esbuild bundles this into the theme's _static/scripts/fontawesome.js; see course_site.py.
+import { dom, library } from "@fortawesome/fontawesome-svg-core";
+import { faGithub } from "@fortawesome/free-brands-svg-icons";
+import {
+  faAngleLeft,
+  faAngleRight,
+  faArrowUp,
+  faBars,
+  faCircleHalfStroke,
+  faCode,
+  faDownload,
+  faExpand,
+  faFile,
+  faFileLines,
+  faFilePdf,
+  faHome,
+  faLightbulb,
+  faList,
+  faMagnifyingGlass,
+  faMoon,
+  faOutdent,
+  faPencil,
+  faPlay,
+  faRocket,
+  faSun,
+  faXmark,
+} from "@fortawesome/free-solid-svg-icons";
+
+library.add(
+  faAngleLeft,
+  faAngleRight,
+  faArrowUp,
+  faBars,
+  faCircleHalfStroke,
+  faCode,
+  faDownload,
+  faExpand,
+  faFile,
+  faFileLines,
+  faFilePdf,
+  faGithub,
+  faHome,
+  faLightbulb,
+  faList,
+  faMagnifyingGlass,
+  faMoon,
+  faOutdent,
+  faPencil,
+  faPlay,
+  faRocket,
+  faSun,
+  faXmark,
+);
+dom.watch();
