@@ -1,5 +1,5 @@
 // Fetches an explorable's script when the reader comes near it; nothing is loaded before. One that
-// is seen as the page opens waits for the reader's first move, or three seconds.
+// is seen as the page opens waits for the reader's first move, or a second.
 
 const folder = new URL(".", document.currentScript.src).href;
 
@@ -34,4 +34,4 @@ const begin = () => {
 const SIGNS = ["pointermove", "pointerdown", "touchstart", "keydown", "wheel", "scroll"];
 for (const sign of SIGNS) addEventListener(sign, begin, { passive: true });
 let waiting;
-addEventListener("load", () => (waiting = setTimeout(begin, 3000)));
+addEventListener("load", () => (waiting = setTimeout(begin, 1000)));

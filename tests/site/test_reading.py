@@ -95,7 +95,7 @@ def weight(page, base, name, kinds):
             sizes.append(request.sizes()["responseBodySize"])
 
     page.on("requestfinished", note)
-    checks.visit(page, f"{base}/{name}")
+    page.goto(f"{base}/{name}", wait_until="load")
     return sum(sizes)
 
 
