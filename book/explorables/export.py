@@ -30,6 +30,7 @@ def export_all(folder):
     write(folder, "generator", network_file(models.load_trained("digits_vae").decoder))
     write(folder, "scenes", scenes())
     write(folder, "superpixels", superpixel_scene())
+    write(folder, "rectangles", rectangles())
 
 
 def write(folder, name, content):
@@ -158,6 +159,16 @@ def superpixel_scene():
         "tank": encode(np.packbits(made.tank_masks[first])),
         "segments": encode(segments.astype(np.uint8)),
     }
+
+
+def rectangles():
+    """Four of the squares with a rectangle; a rectangle is 0.5, which no byte is, so the mask."""
+    made = datasets.make_squares(220, seed=11)
+    some = np.flatnonzero(made.labels)[[5, 0, 4, 2]]
+    return [
+        {"image": encode(_bytes(made.images[i])), "mask": encode(np.packbits(made.masks[i]))}
+        for i in some
+    ]
 
 
 def _bytes(image):

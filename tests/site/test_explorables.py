@@ -12,7 +12,7 @@ import pytest
 import site_checks as checks
 import tensorflow as tf
 
-from course_utils import datasets, lime_image, metrics, models, occlusion
+from course_utils import datasets, gradients, lime_image, metrics, models, occlusion
 from course_utils._scores import gradient, logit_model
 
 sys.path.insert(0, str(checks.ROOT / "book/explorables"))
@@ -417,3 +417,34 @@ def test_superpixels_are_hidden_one_by_one_and_two_turn_the_answer(folder, open_
         page.mouse.click(box["x"] + column * scale, box["y"] + row * scale)
     np.testing.assert_allclose(result(page)["logit"], scores.min(), atol=1e-4)
     assert page.locator(".challenge").get_attribute("data-solved") is not None
+
+
+@pytest.mark.parametrize("baseline", ["black", "grey", "white"])
+def test_path_equals_the_package(baseline, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "path")
+    checks.unfold(page)
+    made = datasets.make_squares(220, seed=11)
+    number = np.flatnonzero(made.labels)[[5, 0, 4, 2]][1]
+    image, mask = made.images[number][np.newaxis], made.masks[number][np.newaxis]
+    model, start = models.load_trained("squares"), {"black": 0, "grey": 0.5, "white": 1}[baseline]
+    page.get_by_label(baseline, exact=True).check()
+    page.get_by_role("combobox", name="Picture").select_option("second")
+    page.get_by_role("combobox", name="Steps").select_option("16")
+    page.get_by_role("slider", name="Way").fill("100")
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    found = result(page)
+    expected = gradients.integrated_gradients(model, image, 1, baseline=start, steps=16)
+    # At one of the points a ReLU's input may be 0 but for rounding.
+    assert np.mean(np.abs(np.reshape(found["map"], (1, 64, 64)) - expected) > 1e-4) < 0.01
+    np.testing.assert_allclose(found["sum"], expected.sum(), atol=1e-3)
+    np.testing.assert_allclose(found["sum"], np.mean(found["slopes"]), atol=1e-3)
+    gap = metrics.completeness_gap(model, image, 1, expected, baseline=start)
+    np.testing.assert_allclose(found["gap"], gap[0], atol=1e-4)
+    inside = metrics.mass_inside(expected, mask)[0]
+    np.testing.assert_allclose(found["inside"], inside, atol=1e-4)
+    solved = page.locator(".challenge").get_attribute("data-solved") is not None
+    assert solved == (inside == 0) == (baseline == "grey")
+    page.get_by_role("slider", name="Way").fill("50")
+    halfway = logit_model(model).predict((start + image) / 2, verbose=0)[0, 0]
+    np.testing.assert_allclose(result(page)["logit"], halfway, atol=1e-4)

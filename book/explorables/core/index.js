@@ -6,3 +6,4 @@ export * from "./lime.js";
 export * from "./network.js";
 export * from "./page.js";
 export * from "./pictures.js";
+export * from "./plot.js";

@@ -195,10 +195,10 @@ export function play(steps, count, milliseconds, draw, done) {
   const begun = performance.now();
   const go = () => {
     if (stopped) return;
-    // By time and not by frames; but a slow machine still shows a picture every 50 ms.
+    // By time and not by frames; but the page has its turn every 12 ms.
     const due = prefersStill.matches
       ? Infinity : Math.ceil((count * (performance.now() - begun)) / milliseconds);
-    const pause = performance.now() + 50;
+    const pause = performance.now() + 12;
     let step = {};
     while (!step.done && taken < due && (performance.now() < pause || due === Infinity)) {
       step = steps.next();

@@ -15,3 +15,9 @@ export function mask(base64) {
 export function readScene({ hasTank, cloudy, sunny, sky, tank }) {
   return { hasTank, cloudy: pixels(cloudy), sunny: pixels(sunny), sky: mask(sky), tank: mask(tank) };
 }
+
+// A picture with a rectangle, which is exactly 0.5.
+export function readRectangle(file) {
+  const image = pixels(file.image), rectangle = mask(file.mask);
+  return { image: image.map((value, i) => (rectangle[Math.floor(i / 3)] ? 0.5 : value)), rectangle };
+}
