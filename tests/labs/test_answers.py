@@ -148,6 +148,13 @@ def typed_below_the_blank(notebook):
     notebook.cells[at:at] = below
 
 
+def two_typed_below_the_first(notebook):
+    texts = [by_id(notebook, name).source for name in ("double", "triple")]
+    for name in ("double", "triple"):
+        by_id(notebook, name).source = STUB.format(name)
+    notebook.cells.insert(place(notebook, "double") + 1, new_code_cell("\n\n".join(texts)))
+
+
 def typed_at_the_end(notebook):
     answer = by_id(notebook, "double")
     notebook.cells.append(new_code_cell(answer.source))
@@ -176,6 +183,7 @@ def none(notebook):
         merged_with_its_test,
         typed_above_the_blank,
         typed_below_the_blank,
+        two_typed_below_the_first,
         typed_at_the_end,
         blank_copy_below,
     ],

@@ -201,6 +201,7 @@ def test_archives_are_bounded_and_what_is_not_read_is_named(tmp_path, monkeypatc
         assert words in said
     for words in ("locked with a password", "leads out of", "cannot be opened", "ask for a .zip"):
         assert words in said
+    assert "leads out of" in listed["Ed/out.zip/../Fay/mini.ipynb"]
     assert [name for name, s in students.items() if s.cells] == ["Fay"]
     assert sorted(students) == ["Ann", "Bo", "Cy", "Di", "Ed", "Fay", "Gil", "Hal", "Ida"]
     assert all(s.note for name, s in students.items() if name != "Fay")
