@@ -202,6 +202,8 @@ _TRAINED = {
     "squares": squares_cnn,
     "scenes_confounded": scenes_cnn,
     "scenes_fair": scenes_cnn,
+    **{f"scenes_confounded_seed{seed}": scenes_cnn for seed in (1, 2, 3, 4)},
+    **{f"scenes_fair_unpatched_seed{seed}": scenes_cnn for seed in (0, 1)},
     "speech": speech_cnn,
 }
 
@@ -212,7 +214,10 @@ def load_trained(name):
     Parameters
     ----------
     name : str
-        "digits", "digits_vae", "squares", "scenes_confounded", "scenes_fair" or "speech".
+        "digits", "digits_vae", "squares", "scenes_confounded", "scenes_fair" or "speech". Of the
+        scenes there are more, to tell what a network learned from what its seed made of it:
+        "scenes_confounded_seed1" to "..._seed4", the same recipe from other seeds; and
+        "scenes_fair_unpatched_seed0" and "..._seed1", trained without random patches.
 
     Raises
     ------

@@ -272,6 +272,24 @@ def test_the_fair_network_knows_the_tank(fresh, confounded):
     assert accuracy(model, fresh) >= 0.97
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_the_same_recipe_from_another_seed_makes_a_network_with_the_same_shortcut(
+    seed, fresh, confounded
+):
+    model = models.load_trained(f"scenes_confounded_seed{seed}")
+    assert accuracy(model, confounded) >= 0.98
+    assert 0.45 <= accuracy(model, fresh) <= 0.55
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_patches_the_fair_network_knows_the_tank_and_its_maps_do_not_say_so(seed, fresh):
+    model = models.load_trained(f"scenes_fair_unpatched_seed{seed}")
+    assert accuracy(model, fresh) >= 0.97
+    sky, tank = build_script("scenes").shares(model, seed=21, n=16)
+    assert sky > 0.5
+    assert tank < 0.05
+
+
 def test_occlusion_finds_the_sky_in_one_network_and_the_tank_in_the_other():
     shares = build_script("scenes").shares
     sky, tank = shares(models.load_trained("scenes_confounded"), seed=21, n=16)
