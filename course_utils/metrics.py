@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 from tqdm.auto import tqdm
 
 from course_utils._scores import of_target, predict, score_model
@@ -61,6 +61,41 @@ def mass_inside(heatmaps, masks):
     return np.divide(inside, total, out=np.zeros_like(total), where=total > 0)
 
 
+def hit_interval(hits, confidence=0.95):
+    """Return in which interval the rate lies of which `hits` are a sample, floats (low, high).
+
+    Wilson's interval. A mean plus or minus its error, and the bootstrap, shrink to nothing where
+    all images are hits or none is; of 200 hits out of 200 it does not follow that there are no
+    misses, and this interval says so. Parts of a hit, as of `pointing_game`, count as such; for
+    them the interval is a little too wide.
+
+    Parameters
+    ----------
+    hits : array (N,)
+        1 for a hit, 0 for a miss, or between.
+    confidence : float
+        How often such intervals shall hold the rate.
+
+    Raises
+    ------
+    ValueError
+        If there are no hits, they are not from 0 to 1, or the confidence is not between 0 and 1.
+
+    References
+    ----------
+    Wilson, Probable Inference, the Law of Succession, and Statistical Inference (1927).
+    """
+    hits = np.asarray(hits, np.float64)
+    if hits.ndim != 1 or not len(hits) or not ((hits >= 0) & (hits <= 1)).all():
+        raise ValueError(f"hits must be from 0 to 1, one for each image, got shape {hits.shape}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}.")
+    rate, spread = hits.mean(), norm.ppf((1 + confidence) / 2) ** 2 / len(hits)
+    middle = (rate + spread / 2) / (1 + spread)
+    half = np.sqrt(spread * (rate * (1 - rate) + spread / 4)) / (1 + spread)
+    return float(max(middle - half, 0)), float(min(middle + half, 1))
+
+
 def rank_correlation(heatmaps, others):
     """Return how alike two heat maps of an image rank its pixels, float64 (N,).
 
@@ -89,9 +124,9 @@ def rank_correlation(heatmaps, others):
     _check_finite("others", others)
     ranks, other_ranks = _centred_ranks(heatmaps), _centred_ranks(others)
     # The ranks are halves of whole numbers, so that a constant map's are exactly 0.
-    norm = np.sqrt(np.square(ranks).sum(axis=1) * np.square(other_ranks).sum(axis=1))
+    sizes = np.sqrt(np.square(ranks).sum(axis=1) * np.square(other_ranks).sum(axis=1))
     product = (ranks * other_ranks).sum(axis=1)
-    correlation = np.divide(product, norm, out=np.full_like(norm, np.nan), where=norm > 0)
+    correlation = np.divide(product, sizes, out=np.full_like(sizes, np.nan), where=sizes > 0)
     return correlation.clip(-1, 1)  # rounding can lead beyond by the last digit
 
 

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import layers
-from scipy.stats import spearmanr
+from scipy.stats import binom, binomtest, spearmanr
 
 from course_utils import metrics
 from course_utils.datasets import load_digits
 from course_utils.metrics import (
     completeness_gap,
     deletion_curve,
+    hit_interval,
     insertion_curve,
     mass_inside,
     pointing_game,
@@ -89,6 +90,40 @@ def test_a_score_is_a_share_and_does_not_depend_on_the_scale(metric, heatmap, po
 def test_what_does_not_fit_is_refused(metric, heatmaps, masks, message):
     with pytest.raises(ValueError, match=message):
         metric(heatmaps, masks)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize(("count", "hits"), [(200, 200), (30, 0), (10, 3), (1, 1)])
+def test_the_interval_of_hits_is_scipy_s(count, hits, confidence):
+    found = hit_interval(np.arange(count) < hits, confidence)
+    theirs = binomtest(hits, count).proportion_ci(confidence, method="wilson")
+    assert found == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_the_interval_of_hits_holds_the_rate_about_as_often_as_it_says_at_the_edges_too():
+    count = 200
+    found = np.array([hit_interval(np.arange(count) < hits) for hits in range(count + 1)])
+    rates = np.linspace(0.001, 0.999, 999)
+    chances = binom.pmf(np.arange(count + 1)[:, np.newaxis], count, rates)
+    holds = (found[:, :1] <= rates) & (rates <= found[:, 1:])
+    often = (chances * holds).sum(axis=0)
+    assert often.mean() == pytest.approx(0.95, abs=0.005)
+    assert often.min() > 0.9  # plus or minus two standard errors: 0.18, at the edges
+
+
+@pytest.mark.parametrize(
+    ("hits", "confidence", "message"),
+    [
+        ([], 0.95, "hits must be from 0 to 1"),
+        ([0.0, 2.0], 0.95, "hits must be from 0 to 1"),
+        ([0.0, np.nan], 0.95, "hits must be from 0 to 1"),
+        ([[1.0]], 0.95, r"got shape \(1, 1\)"),
+        ([1.0], 95, "confidence must be between 0 and 1, got 95"),
+    ],
+)
+def test_an_interval_is_not_made_of_anything_else(hits, confidence, message):
+    with pytest.raises(ValueError, match=message):
+        hit_interval(hits, confidence)
 
 
 def spearman(one, other):
