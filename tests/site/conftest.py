@@ -22,7 +22,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SIZES = {1280: 900, 390: 844, 320: 640}
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +63,7 @@ def contexts(browser):
     def context(theme="light", width=1280):
         if (theme, width) not in made:
             made[theme, width] = browser.new_context(
-                viewport={"width": width, "height": SIZES[width]},
+                viewport={"width": width, "height": site_checks.SIZES[width]},
                 color_scheme=theme,
                 reduced_motion="reduce",
             )

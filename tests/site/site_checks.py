@@ -19,10 +19,12 @@ from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parents[2]
 AXE = {
-    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
     "resultTypes": ["violations", "incomplete"],
     "preload": False,  # it fetches what style sheets import from the wrong folder
 }
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+COLOURS = ["color-contrast", "link-in-text-block"]  # the rules of WCAG that look at colours
+SIZES = {1280: 900, 390: 844, 320: 640}
 PICTURE_FILE = re.compile(r"[\w./-]+\.(png|jpe?g|svg|gif|webp)", re.IGNORECASE)
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(?:work|tmp|root|home|Users)/[\w.-]+")
 
@@ -80,6 +82,13 @@ def visit(page, url):
     still(page)
 
 
+def resize(page, width):
+    """Make the window as wide as a screen of that width, and show the beginning of the page."""
+    page.set_viewport_size({"width": width, "height": SIZES[width]})
+    page.evaluate("window.scrollTo(0, 0)")
+    still(page)
+
+
 def still(page):
     """Wait until no animation runs: half-faded text would pass for faint."""
     page.evaluate(
@@ -103,16 +112,19 @@ def unfold(page):
 # -- In the browser ----------------------------------------------------------------------------
 
 
-def axe_problems(page, contrast=True):
-    """Violations of WCAG 2.1 A and AA. Changes the page, so ask it last.
+def axe_problems(page, colours=True, others=True):
+    """Violations of the rules of WCAG 2.1 A and AA about colours, and of all others.
 
     Code has thousands of coloured words in about ten colours, which would take axe ten seconds a
-    page: the longest of each kind and colour stays in each kind of block, the others become
-    plain text. (Of a single letter axe would not judge the contrast.)
+    page: the longest of each kind and colour stays in each kind of block, the others are plain
+    text meanwhile. (Of a single letter axe would not judge the contrast.)
     """
-    options = AXE | {"rules": {"color-contrast": {"enabled": contrast}}}
+    options = AXE | {"runOnly": WCAG if others else COLOURS}
+    if not colours:
+        options["rules"] = {rule: {"enabled": False} for rule in COLOURS}
     page.evaluate(
         """() => {
+          window.codeBefore = [...document.querySelectorAll('pre')].map(e => [e, e.innerHTML]);
           const seen = new Set();
           const words = [...document.querySelectorAll('pre span')].sort(
             (a, b) => b.textContent.length - a.textContent.length);
@@ -125,13 +137,15 @@ def axe_problems(page, contrast=True):
           }
         }"""
     )
-    page.evaluate(AXE_SCRIPT)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
     # Axe is not sure about text of its background's colour, which may be hidden on purpose: no.
     found = page.evaluate(
         f"""axe.run(document, {json.dumps(options)}).then(({{violations, incomplete}}) => {{
           for (const rule of incomplete)
             rule.nodes = rule.nodes.filter(node => node.any.some(
               check => check.data?.messageKey === 'equalRatio'));
+          window.codeBefore.forEach(([pre, html]) => {{ pre.innerHTML = html; }});
           return [...violations, ...incomplete];
         }})"""
     )
@@ -195,6 +209,33 @@ def maths_problems(page):
           return wrong;
         }"""
     )
+
+
+def solution_problems(page):
+    """Solutions that are not folded, or do not unfold; they are open afterwards."""
+    solutions = page.locator("details.hide", has_text="@title Solution")
+    wrong = [] if solutions.count() else ["there are no solutions"]
+    if page.locator("details[open]").count():
+        wrong.append("something is unfolded as it opens")
+    for number, solution in enumerate(solutions.all(), 1):
+        code = solution.locator("pre").first
+        if code.is_visible():
+            wrong.append(f"solution {number} is not folded")
+        solution.locator("summary").click()
+        if not code.is_visible():
+            wrong.append(f"solution {number} does not unfold")
+    return wrong
+
+
+def copy_problems(page):
+    """The first cell's copy button, if it does not copy what the cell says."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    block = page.locator(".cell_input:visible div.highlight").first
+    block.hover()
+    block.locator("button.copybtn").click()
+    copied = page.evaluate("navigator.clipboard.readText()").strip()
+    code = block.locator("pre").inner_text().strip()
+    return [] if copied == code else [f"the copy button copies {shorten(copied, 60)!r}"]
 
 
 def quiz_problems(page):

@@ -139,6 +139,49 @@ def test_broken_quizzes_are_found(old, new, expected, opened):
     assert expected in "\n".join(checks.quiz_problems(page))
 
 
+FOLDED = """<details class="hide"><summary>Show</summary><pre># @title Solution
+x = 1</pre></details>"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("Solution", "Solution", None),
+        ("Solution", "Something", "there are no solutions"),
+        ("<details", "<details open", "something is unfolded as it opens"),
+        ("<pre>", "<pre hidden>", "solution 1 does not unfold"),
+    ],
+)
+def test_solutions_that_are_not_folded_or_not_there_are_found(old, new, expected, opened):
+    page, _ = opened(FOLDED.replace(old, new))
+    assert checks.solution_problems(page)[:1] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize("given", ["x = 1", "y = 2"])
+def test_a_copy_button_that_copies_something_else_is_found(given, opened):
+    page, _ = opened(
+        '<div class="cell_input"><div class="highlight"><pre>x = 1\n</pre><button class="copybtn" '
+        f"onclick=\"navigator.clipboard.writeText('{given}')\">Copy</button></div></div>"
+    )
+    wrong = [] if given == "x = 1" else ["the copy button copies 'y = 2'"]
+    assert checks.copy_problems(page) == wrong
+
+
+def test_axe_leaves_the_page_as_it_was_and_can_look_at_colours_alone(opened):
+    code = "<pre><span style='color: #aaa'>x</span> <span style='color: #aaa'>word</span></pre>"
+    page, _ = opened(code + "<button></button>")
+    before = page.content()
+    both, colours, others = (
+        checks.axe_problems(page),
+        checks.axe_problems(page, others=False),
+        checks.axe_problems(page, colours=False),
+    )
+    assert [problem.split()[0] for problem in colours] == ["color-contrast"]
+    assert [problem.split()[0] for problem in others] == ["button-name"]
+    assert sorted(both) == sorted(colours + others)
+    assert page.content() == before
+
+
 def test_broken_links_and_anchors_are_found(site, tmp_path):
     copy = tmp_path / "site"
     for name in checks.pages(site):
@@ -148,8 +191,6 @@ def test_broken_links_and_anchors_are_found(site, tmp_path):
         (copy / folder).symlink_to(site / folder)
     for file in ("searchindex.js", "objects.inv"):
         shutil.copy(site / file, copy / file)
-    assert checks.link_problems(copy) == []
-
     home = copy / "book/index.html"
     planted = '<a href="nowhere.html">x</a><a href="glossary.html#nothing">y</a></article>'
     home.write_text(home.read_text(encoding="utf8").replace("</article>", planted))

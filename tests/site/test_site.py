@@ -20,7 +20,6 @@ PUBLISHED = "--" not in REPOSITORY  # an address of GitHub's has no two hyphens 
 
 pytestmark = pytest.mark.site
 every_page = pytest.mark.parametrize("name", PAGES)
-every_chapter = pytest.mark.parametrize("name", CHAPTERS)
 
 
 def article(site, name):
@@ -60,13 +59,15 @@ def test_a_lab_has_a_page_with_its_tasks_and_its_links(lab, site):
     assert f'href="lab_{lab}.html"' in (site / "book/labs.html").read_text(encoding="utf8")
 
 
-@every_lab
-def test_no_file_of_the_site_holds_a_line_of_a_labs_solution(lab, site):
-    source = nbformat.read(checks.ROOT / f"notebooks/labs/{lab}/{lab}.ipynb", 4)
-    given = (site / f"_static/labs/{lab}.ipynb").read_text(encoding="utf8")
-    public = given + everything_but_the_labs()
-    secret = [line for line in checks.secrets(source.cells) if json.dumps(line)[1:-1] not in public]
-    assert len(secret) > 15
+def test_no_file_of_the_site_holds_a_line_of_a_labs_solution(site):
+    secret = []
+    for lab in LABS:
+        source = nbformat.read(checks.ROOT / f"notebooks/labs/{lab}/{lab}.ipynb", 4)
+        given = (site / f"_static/labs/{lab}.ipynb").read_text(encoding="utf8")
+        public = given + everything_but_the_labs()
+        lines = [x for x in checks.secrets(source.cells) if json.dumps(x)[1:-1] not in public]
+        assert len(lines) > 15
+        secret += lines
     for path in sorted(site.rglob("*")):
         if path.is_file() and path.suffix not in {".png", ".jpg", ".woff2", ".ttf", ".webp"}:
             text = unescape(path.read_text(encoding="utf8", errors="replace"))
@@ -84,74 +85,80 @@ def everything_but_the_labs():
     return text + "".join(json.dumps(line) for line in text.splitlines())
 
 
+# Each page is opened once in each theme, and everything is looked at then: opening takes as long.
+
+
 @every_page
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_page_in_a_browser(name, theme, width, base, open_tab):
-    page = open_tab(theme, width)
+def test_page_in_a_browser(name, base, open_tab):
+    page = open_tab()
     problems = checks.watch(page, base)
     checks.visit(page, f"{base}/{name}")
-    assert page.locator("html").get_attribute("data-theme") == theme
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    # Everything that is seen now is seen below, too, where its colours are judged.
+    problems += checks.axe_problems(page, colours=False)
+    if name in CHAPTERS:
+        quizzes = page.locator("fieldset.quiz").count()
+        assert quizzes >= 3, f"{name} has {quizzes} quizzes"
+        problems += checks.quiz_problems(page) + checks.solution_problems(page)
+        problems += checks.copy_problems(page)
     checks.unfold(page)
-    problems += checks.maths_problems(page) + checks.overflow_problems(page)
-    problems += checks.axe_problems(page)
-    none([f"{name}, {theme}, {width} px: {problem}" for problem in problems])
+    problems += checks.maths_problems(page)
+    for width in (1280, 390, 320):
+        checks.resize(page, width)
+        wrong = checks.overflow_problems(page)
+        wrong += checks.axe_problems(page) if width > 320 else []
+        problems += [f"{width} px: {problem}" for problem in wrong]
+    none([f"{name}: {problem}" for problem in problems])
 
 
 @every_page
-def test_page_as_it_opens_is_accessible(name, base, open_tab):
-    page = open_tab()
+def test_page_in_the_dark(name, base, open_tab):
+    page = open_tab("dark")
+    problems = checks.watch(page, base)
     checks.visit(page, f"{base}/{name}")
-    # Everything that is seen now is seen in the test above, too, where its contrast is judged.
-    none([f"{name}: {problem}" for problem in checks.axe_problems(page, contrast=False)])
-
-
-@every_page
-def test_page_reflows_at_320_px(name, base, open_tab):
-    page = open_tab("light", 320)
-    checks.visit(page, f"{base}/{name}")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
     checks.unfold(page)
-    none([f"{name}, 320 px: {problem}" for problem in checks.overflow_problems(page)])
+    problems += checks.maths_problems(page)
+    for width in (1280, 390):
+        checks.resize(page, width)
+        wrong = checks.overflow_problems(page) + checks.axe_problems(page, others=False)
+        problems += [f"{width} px: {problem}" for problem in wrong]
+    none([f"{name}, dark: {problem}" for problem in problems])
 
 
 @every_page
-def test_pictures_have_real_alternative_text(name, site):
-    none(checks.alt_problems(checks.parse(site, name)))
+def test_page_as_a_file(name, site):
+    page = checks.parse(site, name)
+    none(
+        checks.alt_problems(page)
+        + checks.text_problems(page)
+        + checks.repository_problems(page, REPOSITORY)
+    )
+    footer = page.select_one("footer.bd-footer-content").get_text()
+    assert "MIT licence" in footer
+    assert "CC BY 4.0" in footer
+    if name in CHAPTERS:
+        assert page.article.find("img"), "a chapter shows pictures"
+        button = page.select_one(".dropdown-launch-buttons a[href*=colab]")
+        notebook = name.replace(".html", ".ipynb")
+        expected = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{notebook}"
+        assert (button and button["href"]) == (expected if PUBLISHED else None)
 
 
-@every_chapter
-def test_chapters_show_pictures(name, site):
-    assert article(site, name).find("img")
-
-
-@every_page
-def test_page_has_no_trace_of_the_machine_or_of_errors(name, site):
-    none(checks.text_problems(checks.parse(site, name)))
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_button_back_to_the_top_can_be_read(theme, base, open_tab):
+    page = open_tab(theme, 390)
+    checks.visit(page, f"{base}/book/glossary.html")
+    page.mouse.wheel(0, 3000)
+    page.wait_for_function("window.scrollY > 1000")
+    page.mouse.wheel(0, -200)  # it comes when the reader turns back
+    page.wait_for_selector("#pst-back-to-top", state="visible")
+    none(checks.axe_problems(page, others=False))
 
 
 def test_search_index_has_no_trace_of_the_machine(site):
     index = (site / "searchindex.js").read_text(encoding="utf8")
     assert not checks.MACHINE_PATH.findall(index)
-
-
-@every_page
-def test_links_into_the_repository_lead_to_files_it_has(name, site):
-    none(checks.repository_problems(checks.parse(site, name), REPOSITORY))
-
-
-@every_page
-def test_footer_names_the_licences(name, site):
-    footer = checks.parse(site, name).select_one("footer.bd-footer-content").get_text()
-    assert "MIT licence" in footer
-    assert "CC BY 4.0" in footer
-
-
-@every_chapter
-def test_launch_button_opens_the_notebook_on_colab(name, site):
-    button = checks.parse(site, name).select_one(".dropdown-launch-buttons a[href*=colab]")
-    notebook = name.replace(".html", ".ipynb")
-    expected = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{notebook}"
-    assert (button and button["href"]) == (expected if PUBLISHED else None)
 
 
 def test_every_link_and_anchor_inside_the_site_leads_somewhere(site):
@@ -180,44 +187,6 @@ def test_package_page_takes_no_sentence_for_a_parameter(site):
     # A line like "Raises ValueError if ..." after the parameters needs a section of its own.
     assert [name for name in names if not name.lstrip("*").isidentifier()] == []
     assert "Alias for field number" not in page.get_text()
-
-
-@every_chapter
-def test_quizzes_answer_a_click(name, base, open_tab):
-    page = open_tab()
-    problems = checks.watch(page, base)
-    checks.visit(page, f"{base}/{name}")
-    quizzes = page.locator("fieldset.quiz").count()
-    assert quizzes >= 3, f"{name} has {quizzes} quizzes"
-    none(problems + checks.quiz_problems(page))
-
-
-@every_chapter
-def test_solutions_are_folded_and_unfold(name, base, open_tab):
-    page = open_tab()
-    checks.visit(page, f"{base}/{name}")
-    solutions = page.locator("details.hide", has_text="@title Solution")
-    assert solutions.count() >= 1
-    for solution in solutions.all():
-        code = solution.locator("pre").first
-        assert not code.is_visible()
-        solution.locator("summary").click()
-        assert code.is_visible()
-    assert page.locator("details[open]").count() == solutions.count()
-
-
-@every_chapter
-def test_copy_button_copies_the_code(name, base, open_tab):
-    page = open_tab()
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    problems = checks.watch(page, base)
-    checks.visit(page, f"{base}/{name}")
-    block = page.locator(".cell_input:visible div.highlight").first
-    block.hover()
-    block.locator("button.copybtn").click()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip() == block.locator("pre").inner_text().strip()
-    none(problems)
 
 
 def found(page):
