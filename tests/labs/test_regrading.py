@@ -179,14 +179,16 @@ def test_a_changed_answer_is_to_mark_again_and_the_others_keep_their_marks(cours
     rows = again(top)
     assert (rows["Ann"]["points"], rows["Ann"]["to_mark"]) == (4, 4)
     assert "why was changed after you had marked it" in rows["Ann"]["note"]
+    assert again(top)["Ann"]["note"] == rows["Ann"]["note"]  # until it is marked again
     assert (rows["Bo"]["points"], rows["Bo"]["to_mark"]) == (6, 0)
     with points.open_gradebook(top / "out") as gradebook:
         for student, waits in (("Ann", True), ("Bo", False)):
             mark = gradebook.find_grade("why", "small", "small", student)
             assert mark.needs_manual_grade == waits
             assert gradebook.find_comment("why", "small", "small", student).comment == "Well said."
-    again(top)
-    assert "6" in next(line for line in table(top).splitlines() if line.startswith("Bo"))
+    give(top, "Ann", 4)
+    assert (again(top)["Ann"]["points"], again(top)["Ann"]["note"]) == (8, "")
+    assert "Bo,small,6" in table(top)
 
 
 def test_points_given_for_code_stay_as_long_as_the_code(course):

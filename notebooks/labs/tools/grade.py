@@ -191,7 +191,7 @@ def executed(out, submission, digest):
 
 
 def recorded(out):
-    """The digests of what the gradebook knows already: {"student/lab": digest}."""
+    """What the gradebook knows already: {"student/lab": [digest, the notes on changed answers]}."""
     try:
         return json.loads((out / "recorded.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -210,17 +210,19 @@ def record(api, out, submission, notebook, digest, known):
     if notebook is None:
         return row
     notes = [submission.note, *stops(notebook)]
-    if not digest or known.get(f"{student}/{lab}") != digest:
+    before, changed = known.get(f"{student}/{lab}", ["", []])
+    if not digest or before != digest:
         notebook.metadata["digest"] = digest
         failures, changed = points.mark(api, out, submission, notebook)
-        notes += [*changed, *failures]
+        notes += failures
         if not failures:
-            known[f"{student}/{lab}"] = digest
+            known[f"{student}/{lab}"] = [digest, changed]
             points.write(out / "recorded.json", json.dumps(known, indent=1))
     try:
         points.add(row, out)
     except Exception:  # the gradebook has none
         points.count(row, notebook)
+    notes += changed if row["to_mark"] or before != digest else []
     if not row["points"] + row["to_mark"] and not any(notes):
         notes.append("no test was passed")
     row["note"] = "; ".join(filter(None, notes))
