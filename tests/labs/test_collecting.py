@@ -119,8 +119,8 @@ def test_each_platforms_downloads_are_the_students(tmp_path, platform, wrapped):
     assert sorted(students) == [ANN, BO]
     assert all(s.lab == "mini" and s.cells for s in students.values())
     assert ("handed in late" in students[ANN].note) == (platform == "Canvas")
-    if wrapped == "folder":  # each file is named, hidden folders as one
-        assert set(listed) == {name.replace("/HEAD", "") for name in files}
+    if wrapped == "folder":  # each file is named
+        assert set(listed) == set(files)
         assert sum(what == "it counts" for what in listed.values()) == 2
 
 
@@ -170,7 +170,13 @@ def test_other_endings_and_archives_within_archives(tmp_path):
     students, listed = collected(grow(tmp_path, tree))
     assert sorted(students) == ["Ann", "Bo", "Cy", "Eve", "Fay", "Gil", "dan"]
     assert all(s.cells for s in students.values())
-    assert listed["Eve/all.zip/deeper.zip/__MACOSX"] == "not looked into"
+    assert listed["Eve/all.zip/deeper.zip/__MACOSX/lab/._mini.ipynb"] == "not looked into"
+
+
+def test_a_large_hidden_folder_is_named_as_one(tmp_path):
+    tree = [f"Ann/.git/{i}" for i in range(unpack.FEW + 1)]
+    _, listed = collected(grow(tmp_path, ["Ann/mini.ipynb", "Ann/.venv/x", *tree]))
+    assert sorted(listed) == ["Ann/.git", "Ann/.venv/x", "Ann/mini.ipynb"]
 
 
 def test_archives_are_bounded_and_what_is_not_read_is_named(tmp_path, monkeypatch):

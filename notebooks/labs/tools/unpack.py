@@ -9,6 +9,7 @@ import json
 import os
 import time
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ TOGETHER = 2_000_000_000  # bytes that are read of one archive, and of those wit
 FILES = 20_000  # in one archive and those within
 DIRECTORY = 5_000_000  # bytes of an archive's list of contents
 RATIO = 500  # times that a file of over 10 MB may have been compressed
+FEW = 20  # files of a hidden folder that are named one by one
 DEPTH = 5  # archives within archives
 MACHINES = ("__MACOSX", "__pycache__", "node_modules", "site-packages")  # folders nobody wrote
 EMPTY = "the folder is empty"
@@ -53,11 +55,18 @@ def files(folder):
                 yield File((*place, name), 0, trouble="a link, which is not followed", hidden=True)
             elif is_hidden(name):
                 folders.remove(name)
-                yield File((*place, name), 0, trouble="not looked into", hidden=True)
+                inside = [p.relative_to(folder).parts for p in path.rglob("*") if not p.is_dir()]
+                yield from unread((*place, name), inside)
         if not folders and not names and place:
             yield File(place, 0, trouble=EMPTY)
         for name in sorted(names):
             yield from file_on_disk(Path(root, name), (*place, name))
+
+
+def unread(folder, inside):
+    """Yield `File`s for what lies in a folder that nobody wrote: each, or the folder for many."""
+    for place in sorted(inside) if len(inside) <= FEW else [folder]:
+        yield File(place, 0, trouble="not looked into", hidden=True)
 
 
 def file_on_disk(path, place):
@@ -127,8 +136,10 @@ def members(source, place, budget, depth=0):
 
 def inside(archive, listed, place, budget, depth):
     """Yield the `File`s of an open archive, except what lies in folders that nobody wrote."""
-    unwritten = set()
+    unwritten = defaultdict(list)
     for info in sorted(listed, key=lambda info: info.filename):
+        if info.is_dir():
+            continue
         name = name_of(info).replace("\\", "/")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or name[0] == "/" or ".." in parts or parts[0].endswith(":"):
@@ -137,12 +148,7 @@ def inside(archive, listed, place, budget, depth):
             continue
         hidden = next((i for i, part in enumerate(parts[:-1]) if is_hidden(part)), None)
         if hidden is not None:
-            folder = (*place, *parts[: hidden + 1])
-            if folder not in unwritten:
-                unwritten.add(folder)
-                yield File(folder, 0, trouble="not looked into", hidden=True)
-            continue
-        if info.is_dir():
+            unwritten[(*place, *parts[: hidden + 1])].append((*place, *parts))
             continue
         here, when = (*place, *parts), seconds(info)
         if info.flag_bits & 1:
@@ -157,6 +163,8 @@ def inside(archive, listed, place, budget, depth):
                 yield from one(here, when, info.file_size, load, budget, depth)
             except Exception as error:  # whatever a damaged archive may do
                 yield File(here, when, trouble=f"it cannot be read ({type(error).__name__})")
+    for folder, inside in unwritten.items():
+        yield from unread(folder, inside)
 
 
 def loader(archive, info, budget):
