@@ -88,8 +88,8 @@ def relevance_map(
     Rules and composites are those of Zennit, of the same names: activations pass relevance on as
     it is; a batch normalisation behind a layer with weights becomes part of it, and another passes
     relevance on; average pooling and addition share out by contribution, stabilised; max-pooling
-    gives everything to the largest. With biases of 0, ReLUs and the rule "zero" the map is
-    gradient times input.
+    gives everything to the largest. In a network of ReLUs the rule "zero" gives gradient times
+    input.
 
     References
     ----------
