@@ -5,6 +5,7 @@ import json
 
 import keras
 import numpy as np
+import tensorflow as tf
 from course_utils import datasets, lime_image, models
 from keras import layers
 
@@ -31,6 +32,8 @@ def export_all(folder):
     write(folder, "scenes", scenes())
     write(folder, "superpixels", superpixel_scene())
     write(folder, "rectangles", rectangles())
+    write(folder, "climb", climb())
+    write(folder, "judge", network_file(judge()))
 
 
 def write(folder, name, content):
@@ -169,6 +172,44 @@ def rectangles():
         {"image": encode(_bytes(made.images[i])), "mask": encode(np.packbits(made.masks[i]))}
         for i in some
     ]
+
+
+def climb(each=25):
+    """What climbing needs: its noise, real digits to compare with, and a field without rectangle.
+
+    `alike` is how strongly a real digit correlates with the most similar of the others, on average.
+    """
+    (images, labels), _ = datasets.load_digits()
+    some = np.concatenate([np.flatnonzero(labels == digit)[:each] for digit in range(10)])
+    correlations = np.corrcoef(images[some].reshape(len(some), -1)) - 2 * np.eye(len(some))
+    noise = tf.random.stateless_normal((1, 28, 28, 1), seed=[0, 0])
+    squares = datasets.make_squares(220, seed=11)
+    groups = [slice(digit * each, (digit + 1) * each) for digit in range(10)]
+    return {
+        "start": numbers(tf.clip_by_value(0.5 + 0.1 * noise, 0, 1)),
+        "digits": encode(_bytes(images[some])),
+        "labels": encode(labels[some].astype(np.uint8)),
+        "alike": [float(correlations[group, group].max(axis=1).mean()) for group in groups],
+        "empty": encode(_bytes(squares.images[squares.labels == 0][0])),
+    }
+
+
+def judge():
+    """The second network of the chapter on activation maximisation, trained as there."""
+    _, (images, labels) = datasets.load_digits()
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 5, strides=2, activation="relu"),
+            layers.Conv2D(32, 5, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, "softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(images, labels, epochs=10, batch_size=32, verbose=0)
+    return model
 
 
 def _bytes(image):

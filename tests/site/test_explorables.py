@@ -12,7 +12,7 @@ import pytest
 import site_checks as checks
 import tensorflow as tf
 
-from course_utils import datasets, gradients, lime_image, metrics, models, occlusion
+from course_utils import activation, datasets, gradients, lime_image, metrics, models, occlusion
 from course_utils._scores import gradient, logit_model
 
 sys.path.insert(0, str(checks.ROOT / "book/explorables"))
@@ -448,3 +448,51 @@ def test_path_equals_the_package(baseline, folder, open_tab):
     page.get_by_role("slider", name="Way").fill("50")
     halfway = logit_model(model).predict((start + image) / 2, verbose=0)[0, 0]
     np.testing.assert_allclose(result(page)["logit"], halfway, atol=1e-4)
+
+
+@pytest.mark.parametrize("helps", [[], ["ink has a price", "edges have a price", "blur"]])
+def test_climb_equals_the_package(helps, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "climb")
+    checks.unfold(page)
+    page.get_by_role("combobox", name="A picture of a").select_option("5")
+    for label in helps:
+        page.get_by_label(label, exact=True).check()
+    page.get_by_role("slider", name="Steps").fill("8")
+    page.get_by_role("slider", name="Step size").fill("0.02")
+    page.get_by_role("button", name="Climb").click()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.taken === 8")
+    found = result(page)
+    options = {"l2": 0.1, "tv": 0.1, "blur": 0.4} if helps else {}
+    options |= {"low": 0, "high": 1, "steps": 8, "step_size": 0.02}
+    model = models.load_trained("digits")
+    expected = activation.maximize_activation(model, target=5, **options)
+    image = np.reshape(found["image"], (1, 28, 28, 1))
+    # A ReLU at 0 but for rounding can send a pixel's steps the other way.
+    assert np.mean(np.abs(image - expected.images) > 1e-4) < 0.01
+    np.testing.assert_allclose(found["network"]["logit"], expected.scores[0], atol=1e-2)
+    logits = logit_model(model).predict(image, verbose=0)[0]
+    np.testing.assert_allclose(found["network"]["logit"], logits[5], atol=1e-4)
+    (x_train, y_train), _ = datasets.load_digits()
+    real = x_train[y_train == 5][:25].reshape(25, -1)
+    best = max(np.corrcoef(image.ravel(), one)[0, 1] for one in real)
+    np.testing.assert_allclose(found["likeness"], best, atol=1e-3)  # the page's digits are bytes
+
+
+def test_a_rectangle_is_painted_with_finger_keys_and_sliders(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "climb")
+    checks.unfold(page)
+    squares = datasets.make_squares(220, seed=11)
+    image = squares.images[squares.labels == 0][:1].copy()
+    for name, value in (("Height", 8), ("Width", 6), ("Row", 20), ("Column", 20)):
+        page.get_by_role("slider", name=name).fill(str(value))
+    image[0, 20:28, 20:26] = 0.5
+    logit = logit_model(models.load_trained("squares")).predict(image, verbose=0)[0, 0]
+    assert logit > 0
+    np.testing.assert_allclose(result(page)["finder"], logit, atol=1e-4)
+    assert page.locator(".challenge").get_attribute("data-solved") is not None
+    page.locator(".stage").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert result(page)["box"] == {"row": 21, "column": 20, "height": 8, "width": 7}

@@ -1,5 +1,6 @@
 // All that an explorable needs, from one place.
 
+export * from "./climb.js";
 export * from "./draw.js";
 export * from "./explain.js";
 export * from "./lime.js";
