@@ -39,7 +39,7 @@ def project(tmp_path):
 
 def execute(project):
     command = [sys.executable, project / "book/_ext/execute.py"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=900)
     return run.returncode, run.stdout, run.stderr
 
 

@@ -64,9 +64,24 @@ step = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None)
-@given(steps=st.lists(step, min_size=1, max_size=3), height=st.integers(9, 15))
+CHAINS = {"steps": st.lists(step, min_size=1, max_size=3), "height": st.integers(9, 15)}
+
+
+@settings(max_examples=3, deadline=None)
+@given(**CHAINS)
 def test_receptive_fields_are_those_an_experiment_finds(steps, height):
+    experiment(steps, height)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(**CHAINS)
+def test_receptive_fields_of_many_chains_are_those_an_experiment_finds(steps, height):
+    experiment(steps, height)
+
+
+def experiment(steps, height):
+    """Build a chain of layers, and hold its receptive field against what changes which output."""
     image = (height, 12)
     model = keras.Sequential([keras.Input((*image, 1))])
     for i, (kind, window, stride, padding) in enumerate(steps):

@@ -355,6 +355,7 @@ def solved(notebook):
     return answers
 
 
+@pytest.mark.slow
 def test_a_lab_from_release_to_grades(tmp_path):
     lab = "occlusion"
     source = nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4)
