@@ -112,13 +112,16 @@ def unfold(page):
 # -- In the browser ----------------------------------------------------------------------------
 
 
-def axe_problems(page, colours=True, others=True):
+def axe_problems(page, colours=True, others=True, without=None):
     """Violations of the rules of WCAG 2.1 A and AA about colours, and of all others.
+
+    `without` is a selector of what is left out.
 
     Code has thousands of coloured words in about ten colours, which would take axe ten seconds a
     page: the longest of each kind and colour stays in each kind of block, the others are plain
     text meanwhile. (Of a single letter axe would not judge the contrast.)
     """
+    context = {"exclude": [[without]]} if without else {"include": [["html"]]}
     options = AXE | {"runOnly": WCAG if others else COLOURS}
     if not colours:
         options["rules"] = {rule: {"enabled": False} for rule in COLOURS}
@@ -139,9 +142,10 @@ def axe_problems(page, colours=True, others=True):
     )
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
+    asked = f"{json.dumps(context)}, {json.dumps(options)}"
     # Axe is not sure about text of its background's colour, which may be hidden on purpose: no.
     found = page.evaluate(
-        f"""axe.run(document, {json.dumps(options)}).then(({{violations, incomplete}}) => {{
+        f"""axe.run({asked}).then(({{violations, incomplete}}) => {{
           for (const rule of incomplete)
             rule.nodes = rule.nodes.filter(node => node.any.some(
               check => check.data?.messageKey === 'equalRatio'));

