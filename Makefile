@@ -97,11 +97,11 @@ grade: env
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(AGAIN),--again)
 
 # Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
+# SERVER= takes options of Jupyter Server: SERVER="--no-browser --port 8888".
 formgrade: env
 	@test -f "$(GRADED)/gradebook.db" || { echo "Name a folder that make grade has made: \
 	make formgrade GRADED=folder" >&2; exit 1; }
-	cd "$(GRADED)" && "$(CURDIR)/$(BIN)/jupyter" lab
-	@$(BIN)/python notebooks/labs/tools/grade.py --marked "$(GRADED)"
+	@$(BIN)/python notebooks/labs/tools/formgrade.py "$(GRADED)" $(SERVER)
 
 data: env
 	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \

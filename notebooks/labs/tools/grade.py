@@ -6,17 +6,20 @@
 for each student, or the notebooks themselves with the students' names (collect.py).
 
 Each notebook is put together anew from the lab's own, with the student's answers (answers.py). It
-is executed by sandbox.py in a process of its own; nbgrader then gives the points and writes the
-feedback. What was graded before, and has not changed since, is not run again.
+is executed by sandbox.py in a process of its own and cleaned by clean.py; nbgrader then gives the
+points and pages.py the feedback. What was graded before, and has not changed since, is not run
+again.
 """
 
 import argparse
 import csv
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
@@ -34,19 +37,27 @@ from nbgrader.preprocessors import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import answers
+import clean
 import collect
+import pages
 import points
 import release
 import sandbox
 import unpack
 
 COURSE = release.COURSE
+# Where a spreadsheet would begin to calculate; some end a cell at a semicolon.
+FORMULA = re.compile(r"(?:^|;)[\s\u200b-\u200f\u202a-\u202e\u2060\ufeff]*(?=[-=+@－＝＋＠])")
+LINE_ENDS = ("Cc", "Zl", "Zp")
 SANITIZE = [DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
+POINTS = [LimitOutput, SaveAutoGrades, CheckCellMetadata]  # and not Execute, which has no cage
 CELLS = 6  # a notebook belongs to the lab that it shares at least so many cells with
 # For formgrader, where open questions are marked: make formgrade GRADED=folder.
 CONFIG = f"""c = get_config()
 c.CourseDirectory.root = "."
 c.CourseDirectory.course_id = {COURSE!r}
+c.Autograde.sanitize_preprocessors = {[f"nbgrader.preprocessors.{p.__name__}" for p in SANITIZE]}
+c.Autograde.autograde_preprocessors = {[f"nbgrader.preprocessors.{p.__name__}" for p in POINTS]}
 """
 ROW = ["student", "lab", "points", "of", "to_mark", "note"]
 TASK = ["student", "lab", "task", "points", "of", "to_mark"]
@@ -63,15 +74,16 @@ def execute(notebook, folder, limits):
         nbformat.write(notebook, file.name)
         command = [sys.executable, sandbox.__file__, file.name, *map(str, limits)]
         subprocess.run(command, timeout=limits[1] + 300, capture_output=True, check=True)
-        return nbformat.read(file.name, 4)
+        return clean.notebook(nbformat.read(file.name, 4))
 
 
 def refused(notebook, sentence):
     """A notebook whose tests all have an error for their output."""
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
-            cell.outputs = [sandbox.error(sentence)]
-    return notebook
+            cell.outputs = []
+            sandbox.stop(cell, sentence)
+    return clean.notebook(notebook)
 
 
 def gather(submitted, out):
@@ -100,7 +112,7 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, say=pr
     api = release.generate(out, labs)
     config = api.config.copy()  # sandbox.py has executed the notebooks, and keeps their outputs
     config.Autograde.sanitize_preprocessors = SANITIZE
-    config.Autograde.autograde_preprocessors = [LimitOutput, SaveAutoGrades, CheckCellMetadata]
+    config.Autograde.autograde_preprocessors = POINTS
     api.config = config
     released = {lab: nbformat.read(out / "release" / lab / f"{lab}.ipynb", 4) for lab in labs}
     sources = {lab: nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4) for lab in labs}
@@ -209,7 +221,7 @@ def record(api, out, submission, notebook, digest, known):
     row["note"] = submission.note
     if notebook is None:
         return row
-    notes = [submission.note, *stops(notebook)]
+    notes = [submission.note, *sandbox.stops(notebook)]
     before, changed = known.get(f"{student}/{lab}", ["", []])
     if not digest or before != digest:
         notebook.metadata["digest"] = digest
@@ -227,12 +239,6 @@ def record(api, out, submission, notebook, digest, known):
         notes.append("no test was passed")
     row["note"] = "; ".join(filter(None, notes))
     return row
-
-
-def stops(notebook):
-    """What was the matter with cells that did not come to their end, each sentence once."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return list(dict.fromkeys(o.evalue for o in outputs if o.get("ename") == "Stopped"))
 
 
 def earlier(out, rows, folder):
@@ -264,7 +270,7 @@ def tabulate(out):
     for row in rows:
         if row["lab"]:
             points.add(row, out)
-            api.generate_feedback(row["lab"], row["student"])
+            pages.feedback(api, row["lab"], row["student"])
     write_tables(out, rows)
 
 
@@ -299,10 +305,13 @@ def write_tables(out, rows, files=None):
 
 
 def short(value):
-    """Points without needless decimals; text that no spreadsheet takes for a formula."""
+    """Points without needless decimals; text as one line that no spreadsheet calculates."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@") else value
+    if not isinstance(value, str):
+        return value
+    line = "".join(" " if unicodedata.category(c) in LINE_ENDS else c for c in value).strip()
+    return FORMULA.sub(r"\g<0>'", line)
 
 
 def main():

@@ -9,6 +9,7 @@ import nbformat
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.utils import determine_grade
 
+import pages
 from release import COURSE
 
 
@@ -51,7 +52,7 @@ def mark(api, out, submission, notebook):
         step("marks by hand could not be kept", keep, out, submission, kept)
     else:
         step("its points could not be kept", save, out, submission, notebook)
-    step("its page could not be made", api.generate_feedback, lab, student)
+    step("its page could not be made", pages.feedback, api, lab, student)
     return failures, changed
 
 

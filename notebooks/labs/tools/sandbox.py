@@ -2,8 +2,9 @@
 
     python notebooks/labs/tools/sandbox.py notebook.ipynb seconds_per_cell seconds gigabytes
 
-The kernel runs in a bubblewrap sandbox that sees Python, the course's package and its data, an
-empty folder, and nothing else: not the solutions, not other students' work. A cell that crashes
+The kernel runs in a bubblewrap sandbox that sees Python, the course's package and its data, and
+nothing else: not the solutions, not other students' work. It can write to a small file system in
+memory only, which ends with it; what it puts out is cut in there (kernel.py). A cell that crashes
 the kernel, runs for too long or takes too much memory gets an error for its output; then a new
 kernel replays the cells before it, and goes on with the next. Cells that never came to run get an
 error too, because nbgrader would give full points to a test without one.
@@ -13,6 +14,7 @@ The notebook is rewritten in place, each cell with its outputs.
 import asyncio
 import copy
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -22,20 +24,31 @@ from pathlib import Path
 from queue import Empty
 from subprocess import DEVNULL
 
-import matplotlib
+import matplotlib.font_manager  # makes the list of fonts, should there be none
 import nbformat
 import psutil
+import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.client import CellExecutionComplete
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat.v4 import new_output
+from nbformat.v4 import new_output, output_from_msg
+
+import kernel
 
 GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
+PICTURES = 8_000_000  # characters of a cell's pictures, besides
+TOTAL = 20_000_000  # characters of all cells' outputs
+DISK = GIGABYTE // 4  # of each of the places where a student's code can write
+FILE = 4096  # bytes, at least, that a file takes from that and from the memory
 PROCESSES = 300  # processes and threads at once
+OURS = 3 * GIGABYTE  # of addresses, for this side; a flood of messages ends it, not the machine
 HOME = str(Path("/tmp") / "student")
 IDLE = 3  # times its seconds that a cell may take without using the processor, on a busy machine
 PATIENCE = 30  # seconds for a kernel to say that it is still there
+SOCKETS = "/run/kernel"
+STARTUP = 120  # seconds that a kernel may take to answer
 TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
 FRESH_CHECKS = """
@@ -59,7 +72,7 @@ def needed():
 
 
 def cage(folder, memory):
-    """The command that runs another in the sandbox; `folder` is all it shares with the outside."""
+    """The command that runs another in the sandbox; it can read `folder`, and write nowhere."""
     package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
     data = next(f for f in (package / "data", package.parent / "data") if f.is_dir())
     visible = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
@@ -68,46 +81,103 @@ def cage(folder, memory):
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     command += ["--proc", "/proc", "--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
-        command += ["--size", str(GIGABYTE // 2), "--tmpfs", path]
-    for path in visible:
+        command += ["--size", str(DISK), "--tmpfs", path]
+    command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
+    for path in (*visible, folder, kernel.__file__):
         command += ["--ro-bind-try", str(path), str(path)]
+    for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        command += ["--ro-bind", str(fonts), f"{HOME}/matplotlib/{fonts.name}"]
     build = str(data / "build")  # the scripts that planted the labs' defects
     command += ["--tmpfs", build, "--remount-ro", build]
     command += ["--remount-ro", "/dev", "--dir", HOME, "--chdir", HOME]
-    command += ["--bind", str(folder), str(folder), "--clearenv"]
+    command += ["--clearenv"]
     environment = {"HOME": HOME, "LANG": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "-1"}
-    environment |= {"MPLCONFIGDIR": f"{folder}/matplotlib", "IPYTHONDIR": f"{HOME}/.ipython"}
+    environment |= {"MPLCONFIGDIR": f"{HOME}/matplotlib", "IPYTHONDIR": f"{HOME}/.ipython"}
     for name, value in environment.items():
         command += ["--setenv", name, value]
     return [*command, "prlimit", f"--as={int(memory * GIGABYTE)}", "--core=0", "--"]
 
 
 class CagedKernel(AsyncKernelManager):
-    """A kernel in the sandbox, which talks through files in a folder instead of a network."""
+    """A kernel in the sandbox, which talks through sockets in there instead of a network."""
 
     def __init__(self, *args, folder, memory, **kwargs):
-        connection = str(Path(folder) / "kernel.json")
-        super().__init__(*args, transport="ipc", connection_file=connection, **kwargs)
+        self.folder, self.held = Path(folder), []
+        context = zmq.asyncio.Context()
+        context.setsockopt(zmq.MAXMSGSIZE, 2 * kernel.MESSAGE)
+        connection = {"transport": "ipc", "connection_file": str(self.folder / "kernel.json")}
+        super().__init__(*args, ip=SOCKETS, context=context, **connection, **kwargs)
         self.cage = cage(folder, memory)
 
     def format_kernel_cmd(self, extra_arguments=None):
-        """The kernel's own command, behind that of the sandbox."""
-        return [*self.cage, *super().format_kernel_cmd(extra_arguments)]
+        """The kernel's command, behind that of the sandbox."""
+        return [*self.cage, sys.executable, kernel.__file__, "-f", self.connection_file]
+
+    async def connect(self, seconds):
+        """Hold on to the sockets in the sandbox, seen from here, before a student's code runs."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for process in psutil.Process(self.provisioner.pid).children(recursive=True):
+                root = Path(f"/proc/{process.pid}/root")
+                sockets = [f"{root}{SOCKETS}-{port}" for port in self.ports]
+                if all(map(os.path.exists, sockets)):
+                    self.ip, self.root = str(self.folder / "socket"), root
+                    for port, path in zip(self.ports, sockets, strict=True):
+                        self.held.append(os.open(path, os.O_PATH | os.O_NOFOLLOW))
+                        os.symlink(f"/proc/self/fd/{self.held[-1]}", f"{self.ip}-{port}")
+                    return
+            await asyncio.sleep(0.1)
+        raise RuntimeError(f"no kernel answered in {seconds} seconds")
+
+    def written(self):
+        """How much memory what was written to files takes, in bytes."""
+        taken = 0
+        for path in ("tmp", "dev/shm", "run"):
+            try:
+                disk = os.statvfs(self.root / path)
+            except OSError:  # it has ended
+                continue
+            taken += (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+            taken += (disk.f_files - disk.f_ffree) * FILE
+        return taken
 
 
 class Client(NotebookClient):
-    """A client that keeps the first part of what a cell prints, so that no cell can fill it up."""
+    """A client that keeps what tells of a cell, and no more of it than a page can show."""
 
-    printed = 0
+    printed = pictures = 0
 
-    def output(self, outs, msg, display_id, cell_index):
-        """Store an output, unless the cell has put out too much already; errors always count."""
-        if msg["msg_type"] != "error":
-            self.printed += len(str(msg["content"]))
-            if self.printed > OUTPUT:
-                return None
-        return super().output(outs, msg, display_id, cell_index)
+    def process_message(self, msg, cell, cell_index):
+        """Store outputs; widgets, and whatever else could change or hide one, are not heeded."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind == "status" and content["execution_state"] == "idle":
+            raise CellExecutionComplete
+        if kind == "execute_input":
+            cell.execution_count = int(content["execution_count"])
+        elif kind == "clear_output":
+            cell.outputs = [output for output in cell.outputs if output.output_type == "error"]
+        elif kind == "error" and not any(o.output_type == "error" for o in cell.outputs):
+            cell.outputs.append(
+                output_from_msg({**msg, "content": kernel.cut(content, kernel.LINE)})
+            )
+        elif kind in ("stream", "display_data", "execute_result"):
+            data = content.get("data", {})
+            pictures = sum(len(data[kind]) for kind in kernel.PICTURES if kind in data)
+            self.pictures += pictures
+            self.printed += len(str(content)) - pictures
+            if self.printed <= OUTPUT and self.pictures <= PICTURES:
+                cell.outputs.append(output_from_msg(msg))
+            elif kind == "execute_result":  # it may be the points of a test
+                text = kernel.cut(str(data.get("text/plain", "")), kernel.LINE)
+                cell.outputs.append(new_output(kind, {"text/plain": text}))
+
+    def lost_error(self, cell, cell_index, execute_reply):
+        """Put an error among a cell's outputs, if it had one that did not get there."""
+        reply = kernel.cut(execute_reply["content"], kernel.LINE)
+        if reply["status"] == "error" and all(o.output_type != "error" for o in cell.outputs):
+            told = {key: str(reply.get(key, "")) for key in ("ename", "evalue")}
+            cell.outputs.append(new_output("error", **told, traceback=[told["evalue"]]))
 
 
 class Run:
@@ -117,7 +187,7 @@ class Run:
         self.notebook, self.gigabytes = notebook, gigabytes
         self.cell_seconds, self.deadline = cell_seconds, time.monotonic() + seconds
         self.spoilt, self.excess = set(), None
-        self.kernel_number = 0
+        self.kernel_number = self.put_out = 0
 
     async def execute(self):
         """Fill in the outputs of every cell."""
@@ -134,7 +204,7 @@ class Run:
                 client, trouble = await self.new_kernel(index)
             trouble = trouble or await self.attempt(client, cell, index)
             if trouble:
-                cell.outputs.append(error(trouble))
+                stop(cell, trouble)
                 self.spoilt.add(index)
                 await self.end(client)
                 client = None
@@ -163,22 +233,24 @@ class Run:
         self.kernel_number += 1
         folder = Path(self.folder, str(self.kernel_number))
         folder.mkdir()
-        fonts = matplotlib.get_cachedir()  # or every kernel would look through all fonts anew
-        shutil.copytree(fonts, folder / "matplotlib")
         manager = CagedKernel(folder=folder, memory=self.gigabytes, kernel_name="python3")
         # A client writes the cells it executes into its notebook; ours keeps its own.
-        client = Client(copy.deepcopy(self.notebook), km=manager, startup_timeout=120)
+        client = Client(copy.deepcopy(self.notebook), km=manager, startup_timeout=STARTUP)
+        client.on_cell_executed = client.lost_error
+        client.record_timing, client.raise_on_iopub_timeout = False, True
         await client.async_start_new_kernel(stdout=DEVNULL, stderr=DEVNULL)
+        await manager.connect(STARTUP)
         await client.async_start_new_kernel_client()
         return client
 
     async def attempt(self, client, cell, index):
         """Run one cell; returns None, or what the cell did to its kernel."""
-        client.printed, self.excess = 0, None
+        full = self.put_out > TOTAL
+        client.printed, client.pictures, self.excess = full * OUTPUT, full * PICTURES, None
         left = max(self.deadline - time.monotonic(), 1)
         client.timeout = int(min(IDLE * self.cell_seconds, left)) or 1
         client.allow_errors = True
-        watch = asyncio.create_task(self.watch())
+        watch = asyncio.create_task(self.watch(client.km))
         try:
             if cell.metadata.get("nbgrader", {}).get("grade"):
                 fresh = nbformat.v4.new_code_cell(FRESH_CHECKS)
@@ -194,10 +266,11 @@ class Run:
             return f"The cell could not be run: {type(problem).__name__}."
         finally:
             watch.cancel()
+            self.put_out += min(client.printed, OUTPUT) + min(client.pictures, PICTURES)
         return self.excess
 
-    async def watch(self):
-        """End a kernel whose processes together are too large or too many, or take too long.
+    async def watch(self, manager):
+        """End a kernel whose processes and files are too large or too many, or take too long.
 
         A cell has its seconds on the clock and on the processor too: where other programs take
         most of that, an innocent cell is not stopped for it.
@@ -206,7 +279,7 @@ class Run:
         while True:
             await asyncio.sleep(0.3)
             processes = psutil.Process().children(recursive=True)
-            memory = threads = used = 0
+            memory, threads, used = manager.written(), 0, 0
             for process in processes:
                 try:
                     memory += process.memory_info().rss
@@ -233,6 +306,8 @@ class Run:
         kill(psutil.Process().children(recursive=True))
         await client.km.shutdown_kernel(now=True)
         client.kc.stop_channels()
+        for held in client.km.held:
+            os.close(held)
 
     def to_the_end(self):
         """Execute the notebook, with a folder for its kernels' sockets."""
@@ -285,14 +360,27 @@ def for_nbgrader(cell):
     return outputs
 
 
+def stop(cell, sentence):
+    """Mark a cell that did not come to its end, where no student can, and give it an error."""
+    cell.metadata["stopped"] = sentence
+    cell.outputs.append(error(sentence))
+
+
+def stops(notebook):
+    """What was the matter with cells that did not come to their end, each sentence once."""
+    found = [cell.metadata.get("stopped") for cell in notebook.cells]
+    return list(dict.fromkeys(filter(None, found)))
+
+
 def error(sentence):
-    """The output of a cell that did not come to its end."""
+    """An output for what a cell was not let do."""
     return new_output("error", ename="Stopped", evalue=sentence, traceback=[sentence])
 
 
 def main(path, cell_seconds, seconds, gigabytes):
     """Execute the notebook at `path`, within limits for each cell, for all, and for memory."""
     needed()
+    resource.setrlimit(resource.RLIMIT_AS, (OURS, resource.getrlimit(resource.RLIMIT_AS)[1]))
     path = Path(path)
     notebook = nbformat.read(path, 4)
     Run(notebook, float(cell_seconds), float(seconds), float(gigabytes)).to_the_end()
