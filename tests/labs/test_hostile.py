@@ -243,6 +243,7 @@ NOTHING = {"struck": set(), "strange": set(), "asked": [], "dialogs": []}
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_without_any_protection_the_payloads_work(graded, canary, browser):
     hostile(graded, canary[0], cleaned=False, without=["refresh", "base", "style-cover"])
     with Served(graded, UNPROTECTED) as server:
@@ -255,6 +256,7 @@ def test_without_any_protection_the_payloads_work(graded, canary, browser):
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_cleaned_notebook_does_nothing_on_a_server_without_a_policy(graded, canary, browser):
     hostile(graded, canary[0], cleaned=True)
     with Served(graded, UNPROTECTED) as server:
@@ -266,6 +268,7 @@ def test_a_cleaned_notebook_does_nothing_on_a_server_without_a_policy(graded, ca
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_the_policy_alone_stops_what_was_not_cleaned(graded, canary, browser):
     # A policy has no say in where a page goes by itself; the cleaning has.
     hostile(graded, canary[0], cleaned=False, without=["refresh"])
@@ -333,6 +336,8 @@ def test_formgraders_own_pages_work(graded, browser):
         assert "/submissions/" in page.url
         page.goto(f"{server.base}/formgrader/manage_assignments")
         page.wait_for_selector("text=small")
+        page.goto(f"{server.base}/formgrader/manage_students")
+        page.wait_for_selector("text=mallory")
         for gone in (
             "lab",
             "tree",
@@ -355,6 +360,7 @@ def test_formgraders_own_pages_work(graded, browser):
 
 
 @in_a_browser
+@pytest.mark.slow
 def test_a_hostile_notebook_from_handing_in_to_marking(tmp_path, canary, browser, monkeypatch):
     monkeypatch.setattr(release, "LABS", write_lab(tmp_path / "labs"))
     monkeypatch.setattr(grade, "CELLS", 2)

@@ -33,8 +33,9 @@ import grade
 import pages
 
 NONCE = secrets.token_urlsafe(16)  # known to no notebook: they were all written before
-# What the templates have in onclick="", and jQuery in a trial of the browser.
-ONCLICK = ("toggle_name(true);", "toggle_name(false);", "toggleAllNames()", "t")
+# What formgrader's templates have in onclick="".
+ONCLICK = ("toggle_name(true);", "toggle_name(false);", "toggleAllNames()")
+ONCLICK += ("createAssignmentModal();", "createStudentModal();")
 HASHES = " ".join(f"'sha256-{b64encode(sha256(s.encode()).digest()).decode()}'" for s in ONCLICK)
 POLICY = "; ".join(
     [
