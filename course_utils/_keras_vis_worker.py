@@ -57,6 +57,7 @@ def shims():
     from tf_keras.src.layers.pooling.base_pooling3d import Pooling3D
 
     tf.compat.v1.disable_eager_execution()
+    tf_keras.backend.set_image_data_format("channels_last")  # whatever the user's keras.json says
     tf.get_default_graph = tf.compat.v1.get_default_graph
     collections.Iterable = collections.abc.Iterable
     for name, loaded in list(sys.modules.items()):

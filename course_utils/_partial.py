@@ -14,7 +14,7 @@ Where a layer reads a pixel, from the window or beside it, depends on the place 
 so it is tabulated when the pass is compiled; numpy does that, TensorFlow only looks up.
 """
 
-import weakref
+import functools
 from typing import NamedTuple
 
 import keras
@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from course_utils._plain import kept
 from course_utils._shared import layer_calls
 
 _POINTWISE = (layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Dropout)
@@ -34,20 +35,12 @@ def partial_pass(model, image_shape, patch, stride):
     The function takes an image (H, W, C) and a fill (H, W, C), and returns a function that takes
     a batch of `patch_places`, int (B, 2), and returns the model's outputs for those, (B, K).
     """
-    output, kept = _COMPILED.get(model, (None, None))
-    if output is not model.outputs[0]:
-        kept = {}
-        _COMPILED[model] = (model.outputs[0], kept)
-    key = (*image_shape, patch, stride)
-    if key not in kept:
+
+    def make():
         plan = make_plan(model, image_shape, patch, stride)
-        kept[key] = _compile(model, plan, stride) if plan else None
-    return kept[key]
+        return _compile(model, plan, stride) if plan else None
 
-
-# From a model to its output and its compiled passes. The output tells whether the model has had
-# layers added or taken away since.
-_COMPILED = weakref.WeakKeyDictionary()
+    return kept(model, ("partial", *image_shape, patch, stride), make)
 
 
 class Changed(NamedTuple):
@@ -124,6 +117,8 @@ def _patch_changes(length, patch, stride):
 
 def _is_local(layer, output):
     """Whether each pixel a layer puts out depends on its input in a way known here."""
+    if not isinstance(layer, keras.Layer) or "call" in vars(layer):
+        return False  # an operation in the graph, or a layer whose call somebody has exchanged
     arguments = layer._inbound_nodes[output._keras_history.node_index].arguments
     if arguments.kwargs.get("training") or layer.compute_dtype != "float32":
         return False
@@ -177,40 +172,51 @@ def _compile(model, steps, stride):
     last = layer_calls(model)[len(steps) - 1][2][0]
     tail = keras.Model(last, model.outputs[0])
     patches = steps[0].before
-    shape = [axis.length for axis in patches] + [model.input_shape[-1]]
+    shape = [axis.length for axis in patches] + [model.inputs[0].shape[-1]]
     image_spec, place_spec = tf.TensorSpec(shape), tf.TensorSpec([None, 2], tf.int32)
 
-    @tf.function(input_signature=[image_spec])
-    def run_once(image):
-        """The padded input of each step, and the output of the last."""
-        maps, x = [], image[tf.newaxis]
-        for step in steps:
-            border = -np.inf if isinstance(step.layer, layers.MaxPooling2D) else 0.0
-            maps.append(tf.pad(x[0], [*step.padding, (0, 0)], constant_values=border))
-            x = step.layer(x, training=False)
-        return [*maps, x[0]]
-
+    # Partials, or TensorFlow would take the functions of all models for one, and warn that it is
+    # traced too often.
+    run_once = tf.function(functools.partial(_run_once, steps), [image_spec], autograph=False)
     map_specs = [tf.TensorSpec(m.shape) for m in run_once.get_concrete_function().outputs]
-
-    @tf.function(input_signature=[image_spec, map_specs, place_spec])
-    def run_windows(fill, maps, places):
-        places = tf.unstack(places // stride, axis=1)
-        # At first all places share one window, the whole fill, of which the patch's pixels count.
-        windows, held = fill[tf.newaxis], [Held(a.first, a.stop, 0 * a.first) for a in patches]
-        for step, kept in zip(steps, maps, strict=False):
-            if isinstance(step.layer, _WINDOWED):
-                windows = _apply(step, windows, held, kept, places)
-                held = [Held(a.start, a.start + a.size, a.start) for a in step.after]
-            else:
-                windows = step.layer(windows, training=False)
-        whole = [_reads(h, 0 * a.start, a.length) for h, a in zip(held, step.after, strict=True)]
-        return tail(_amid(windows, maps[-1], whole, places), training=False)
+    run_windows = tf.function(
+        functools.partial(_run_windows, steps, stride, tail),
+        [image_spec, map_specs, place_spec],
+        autograph=False,
+    )
 
     def occlude(image, fill):
+        image, fill = tf.constant(image), tf.constant(fill)
         maps = run_once(image)
-        return lambda places: run_windows(fill, maps, places).numpy()
+        return lambda places: run_windows(fill, maps, tf.constant(places)).numpy()
 
     return occlude
+
+
+def _run_once(steps, image):
+    """The padded input of each step, and the output of the last."""
+    maps, x = [], image[tf.newaxis]
+    for step in steps:
+        border = -np.inf if isinstance(step.layer, layers.MaxPooling2D) else 0.0
+        maps.append(tf.pad(x[0], [*step.padding, (0, 0)], constant_values=border))
+        x = step.layer(x, training=False)
+    return [*maps, x[0]]
+
+
+def _run_windows(steps, stride, tail, fill, maps, places):
+    """The outputs of the model with each place covered, from the maps of `_run_once`."""
+    patches, places = steps[0].before, tf.unstack(places // stride, axis=1)
+    # At first all places share one window, the whole fill, of which the patch's pixels count.
+    windows, held = fill[tf.newaxis], [Held(a.first, a.stop, 0 * a.first) for a in patches]
+    for step, kept_map in zip(steps, maps, strict=False):
+        if isinstance(step.layer, _WINDOWED):
+            windows = _apply(step, windows, held, kept_map, places)
+            held = [Held(a.start, a.start + a.size, a.start) for a in step.after]
+        else:
+            windows = step.layer(windows, training=False)
+    whole = [_reads(h, 0 * a.start, a.length) for h, a in zip(held, steps[-1].after, strict=True)]
+    outputs = tail(_amid(windows, maps[-1], whole, places), training=False)
+    return tf.cast(outputs, tf.float32)
 
 
 def _reads(held, begin, count, padding=0):

@@ -36,7 +36,7 @@ def check_segments(segments, size):
     return segments.astype(np.int64)
 
 
-def fill_image(fill, image, segments):
+def fill_image(fill, image, segments, model):
     """What stands where a part is hidden, float32 (H, W, C): "mean" is each part's mean colour."""
     if isinstance(fill, str):
         if fill != "mean":
@@ -45,7 +45,7 @@ def fill_image(fill, image, segments):
         sums = [np.bincount(labels, channel.ravel()) for channel in np.moveaxis(image, -1, 0)]
         means = np.stack(sums, axis=-1) / np.bincount(labels)[:, np.newaxis]
         return means.astype(np.float32)[segments]
-    return check_fill(fill, image.shape)
+    return check_fill(fill, image.shape, model=model)
 
 
 def part_scores(model, image, target, shown, *, segments, fill, score, batch_size, progress):

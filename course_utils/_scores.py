@@ -8,6 +8,15 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from course_utils._plain import ChannelsLast, kept, plain
+from course_utils._shared import calls_its_graph
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"course_utils explains with TensorFlow, and Keras runs on {keras.backend.backend()}: set "
+        "the environment variable KERAS_BACKEND to tensorflow before Keras is imported."
+    )
+
 
 def logit_model(model):
     """Return the model whose output is the score before the final softmax or sigmoid of `model`.
@@ -39,21 +48,17 @@ def logit_model(model):
         that is followed by another layer or is not over the last axis.
     """
     output = _only_output(model)
-    kept_output, kept = _LOGIT_MODELS.get(model, (None, None))
-    if kept_output is output:
-        return kept
+    return kept(model, "logits", lambda: _logits(model, output)) or model
+
+
+def _logits(model, output):
+    """The logit model, or None if it is `model` itself: a table must not hold its own key."""
     scores = _before_activation(output)
     if scores is output:
-        return model
+        return None
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    logits = keras.Model(inputs, scores, name=f"{model.name}_logits")
-    _LOGIT_MODELS[model] = (output, logits)
-    return logits
+    return keras.Model(inputs, scores, name=f"{model.name}_logits")
 
-
-# From a model to its output and its logit model. The output tells whether the model has had
-# layers added or taken away since.
-_LOGIT_MODELS = weakref.WeakKeyDictionary()
 
 _REMEDY = (
     "Build the model without its final activation, so that it gives scores, or explain the "
@@ -66,7 +71,7 @@ def _only_output(model):
     if not isinstance(model, keras.Model):
         raise ValueError(f"logit_model takes a keras.Model, got {type(model).__name__}.")
     outputs = getattr(model, "outputs", None)
-    if not outputs:
+    if not outputs or not calls_its_graph(model):
         raise ValueError(
             f"{model.name} has no graph of layers to look into. If it is Sequential, give it an "
             "Input layer or call it once on a batch; if it is a subclass of keras.Model, build it "
@@ -87,6 +92,11 @@ def _before_activation(output):
     if isinstance(layer, keras.Model):
         logits = logit_model(layer)
         return output if logits is layer else logits(*arguments.args, **arguments.kwargs)
+    if type(layer).__name__ == "Cast":  # keras.ops.cast, say of a softmax in half precision
+        scores = _before_activation(arguments.keras_tensors[0])
+        return output if scores is arguments.keras_tensors[0] else layer(scores)
+    if isinstance(layer, ChannelsLast):
+        layer = layer.layer
     function = _final_function(layer)
     name = getattr(function, "__name__", type(function).__name__).lower()
     if name not in {"softmax", "softmax_v2", "sigmoid"}:  # tf.nn.softmax is called softmax_v2
@@ -107,15 +117,38 @@ def _final_function(layer):
     """What a layer does last: its activation, or the layer (or operation) itself."""
     opaque = (layers.Lambda, layers.Wrapper, layers.TFSMLayer)
     function = vars(layer).get("activation") or layer
-    for part in (layer, function):
-        known = (part.__module__ or "").startswith(("keras", "tensorflow"))
-        if not known or isinstance(part, opaque):
-            what = getattr(part, "__name__", type(part).__name__)
-            raise ValueError(
-                f"logit_model cannot see whether {layer.name!r} ends in a softmax or sigmoid, "
-                f"because {what} is not one of Keras's plain layers or activations. {_REMEDY}"
-            )
-    return function
+    if isinstance(layer, _Scores):
+        return layer
+    # Of a layer's kind it is the method that tells: a Dense of one's own may call as Keras's does.
+    kind = type(layer).call.__module__ or ""
+    if not kind.startswith(("keras", "tensorflow")) or isinstance(layer, opaque):
+        what = type(layer).__name__
+    elif not _is_known(function) and not _is_no_squash(function):
+        what = getattr(function, "__name__", type(function).__name__)
+    else:
+        return function
+    raise ValueError(
+        f"logit_model cannot see whether {layer.name!r} ends in a softmax or sigmoid, "
+        f"because {what} is not one of Keras's plain layers or activations. {_REMEDY}"
+    )
+
+
+def _is_known(function):
+    return (function.__module__ or "").startswith(("keras", "tensorflow"))
+
+
+def _is_no_squash(function):
+    """Whether an activation of one's own leaves 0..1, so that it is no softmax or sigmoid.
+
+    A guided ReLU, say, is a ReLU whose gradient is another. It is a function of the numbers it
+    gets, so that numbers tell.
+    """
+    numbers = np.random.default_rng(0).normal(scale=4, size=(8, 5)).astype(np.float32)
+    try:
+        squashed = np.asarray(function(keras.ops.convert_to_tensor(numbers)))
+    except Exception:  # whatever the function's own code raises
+        return False
+    return bool((squashed < 0).any() or (squashed > 1).any())
 
 
 def _check_not_buried(layer, sources):
@@ -152,11 +185,14 @@ class _Scores(layers.Layer):
 
 
 def score_model(model, score):
-    """Return the model that gives the scores to explain: its logits, or its probabilities."""
+    """Return the model that gives the scores to explain: its logits, or its probabilities.
+
+    It takes float images (N, H, W, C), whatever `model` takes, and gives one tensor.
+    """
     if score == "logit":
-        return logit_model(model)
+        return logit_model(plain(model))
     if score == "probability":
-        return model
+        return plain(model)
     raise ValueError(f'score must be "logit" or "probability", got {score!r}.')
 
 
@@ -172,26 +208,26 @@ def of_target(outputs, targets, score):
     return np.where(targets == 1, outputs[:, 0], flipped)
 
 
-# From a model to its output and its compiled forward pass. The output tells whether the model
-# has had layers added or taken away since.
-_FORWARD = weakref.WeakKeyDictionary()
-
-
 def forward(model):
-    """Return the compiled forward pass of `model`, for any number of images; compiled once."""
-    output, compiled = _FORWARD.get(model, (None, None))
-    if output is not model.outputs[0]:
-        shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        # A weak reference, or the table would keep the model for ever; a partial, or TensorFlow
-        # would take the functions of all models for one, and warn that it is traced too often.
-        run = functools.partial(_run, weakref.ref(model))
-        compiled = tf.function(run, input_signature=[shape])
-        _FORWARD[model] = (model.outputs[0], compiled)
-    return compiled
+    """Return the compiled forward pass of `model`, for any number of images; compiled once.
+
+    `model` is as `score_model` or `plain` returns it; the outputs, one or several, are float32.
+    """
+    # A weak reference, or what is kept of a model would keep it for ever; a partial, or TensorFlow
+    # would take the functions of all models for one, and warn that it is traced too often.
+    run = functools.partial(_run, weakref.ref(model))
+    return kept(model, "forward", lambda: tf.function(run, [images_spec(model)], autograph=False))
+
+
+def images_spec(model):
+    """What TensorFlow is told of the images that `model` takes."""
+    return tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
 
 
 def _run(model, images):
-    return model()(images, training=False)
+    # Outputs in half or double precision are for the model's own use.
+    outputs = model()(images, training=False)
+    return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), outputs)
 
 
 def pick(outputs, targets):
@@ -205,33 +241,34 @@ def pick(outputs, targets):
     return tf.where(targets == 1, outputs[:, 0], -outputs[:, 0])
 
 
-# As _FORWARD, for the compiled gradient.
-_GRADIENT = weakref.WeakKeyDictionary()
-
-
 def gradient(model):
     """Return the compiled function (images, targets) -> gradient of each target's score.
 
     Images (N, H, W, C) and int64 targets (N,) to gradients (N, H, W, C), for any N; compiled
-    once. `model` gives the scores, as `score_model` returns it.
+    once. `model` gives the scores, as `score_model` returns it. ValueError where no gradient
+    leads from a score to the images.
     """
-    output, compiled = _GRADIENT.get(model, (None, None))
-    if output is not model.outputs[0]:
-        shapes = [
-            tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
-            tf.TensorSpec((None,), tf.int64),
-        ]
-        run = functools.partial(_run_gradient, weakref.ref(model))
-        compiled = tf.function(run, input_signature=shapes)
-        _GRADIENT[model] = (model.outputs[0], compiled)
-    return compiled
+    run = functools.partial(_run_gradient, weakref.ref(model))
+    specs = [images_spec(model), tf.TensorSpec((None,), tf.int64)]
+    # Without autograph, which Keras models do without, errors come as they were raised.
+    return kept(model, "gradient", lambda: tf.function(run, specs, autograph=False))
 
 
 def _run_gradient(model, images, targets):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        scores = pick(model()(images, training=False), targets)
-    return tape.gradient(scores, images, unconnected_gradients="zero")
+        scores = pick(_run(model, images), targets)
+    return reached(tape.gradient(scores, images))
+
+
+def reached(slope):
+    """Return a gradient with respect to the images, or say why there is none."""
+    if slope is None:
+        raise ValueError(
+            "no gradient leads from the score back to the images: on the way numbers are rounded, "
+            "cast to integers or looked up. Explain the part behind that, or use occlusion or LIME."
+        )
+    return slope
 
 
 def predict(model, images, batch_size):

@@ -9,8 +9,18 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from course_utils._scores import score_model
-from course_utils._shared import check_fill, check_targets, check_whole, find_layer, layer_output
+from course_utils._plain import kept, plain
+from course_utils._scores import reached, score_model
+from course_utils._shared import (
+    channels_first,
+    check_fill,
+    check_graph,
+    check_targets,
+    check_whole,
+    find_layer,
+    layer_output,
+    maps_first,
+)
 
 
 class Maximized(NamedTuple):
@@ -144,7 +154,7 @@ def maximize_activation(
         )
     if pool not in ("mean", "centre"):
         raise ValueError(f'pool must be "mean" or "centre", got {pool!r}.')
-    _check_models(model, generator)
+    shape = _check_models(model, generator)
     check_whole("steps", steps, 1)
     check_whole("jitter", jitter, 0)
     check_whole("batch_size", batch_size, 1)
@@ -159,13 +169,13 @@ def maximize_activation(
         numbers |= {"step_size": step_size * (high - low), "noise": noise * (high - low)}
         start = (low + high) / 2 if start is None else start
     start = 0.0 if start is None else start
-    begin = tf.constant(_begin(model, generator, start), tf.float32)
-    root = tf.constant(_root(colours, model.input_shape[-1]), tf.float32)
+    begin = tf.constant(_begin(model, generator, start, shape), tf.float32)
+    root = tf.constant(_root(colours, shape[-1]), tf.float32)
     numbers = {name: tf.constant(value or 0, tf.float32) for name, value in numbers.items()}
 
     layer = None if layer is None else find_layer(model, layer)
-    kind = (layer, score, pool, None if generator is None else weakref.ref(generator), on)
-    maximised, search = _compiled(model, kind, begin, numbers)
+    kind = (layer, score, pool, on)
+    maximised, search = _compiled(model, generator, kind, begin, numbers)
     ids = _check_ids(model, maximised, target, layer, channel)
     parts = []
     with tqdm(total=len(ids), disable=not progress, unit="image") as bar:
@@ -176,48 +186,55 @@ def maximize_activation(
             bar.update(len(some))
     images, scores, dead, points = map(np.concatenate, zip(*parts, strict=True))
     images[dead] = 0 if low is None else np.clip(0, low, high)
+    if channels_first(model):
+        images = np.moveaxis(images, -1, 1)
     points[dead] = 0
     return Maximized(images, scores, dead, None if generator is None else points)
 
 
-# From a model to its output and, by the kind of search, the model whose outputs are maximised and
-# the compiled search.
-_SEARCHES = weakref.WeakKeyDictionary()
-
-
-def _compiled(model, kind, begin, numbers):
+def _compiled(model, generator, kind, begin, numbers):
     """Return the model whose outputs are maximised, and the search: compiled once for each kind."""
-    output, kept = _SEARCHES.get(model, (None, None))
-    if output is not model.outputs[0]:
-        kept = {}
-        _SEARCHES[model] = (model.outputs[0], kept)
-    if kind not in kept:
-        layer, score, *_ = kind
-        if layer is None:
-            output = score_model(model, score).outputs[0]
-        else:
-            output = layer_output(model, layer)
-        maximised = keras.Model(model.inputs[0], output)  # it has no reference to `model` itself
+
+    def make():
+        # Neither refers to `model` itself, nor to the generator.
+        maximised = _maximised(model, *kind[:2])
         signature = [
             tf.TensorSpec([None], tf.int32),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec(begin.shape),
-            tf.TensorSpec([model.input_shape[-1]] * 2),
+            tf.TensorSpec([maximised.inputs[0].shape[-1]] * 2),
             dict.fromkeys(numbers, tf.TensorSpec([])),
         ]
-        search = functools.partial(_search, maximised, kind)
-        kept[kind] = maximised, tf.function(search, signature, autograph=False)
-    return kept[kind]
+        makes = None if generator is None else weakref.ref(plain(generator))
+        search = functools.partial(_search, maximised, makes, channels_first(model), kind)
+        return maximised, tf.function(search, signature, autograph=False)
+
+    # The token is another one when the generator computes something else.
+    token = None if generator is None else kept(generator, "token", object)
+    return kept(model, ("search", kind, token), make)
 
 
-def _search(maximised, kind, ids, seed, begin, root, numbers):
+def _maximised(model, layer, score):
+    """The model, of images (N, H, W, C), whose outputs are maximised."""
+    if layer is None:
+        scored = score_model(model, score)
+        return keras.Model(scored.inputs[0], scored.outputs[0])
+    part = plain(model)
+    output = layer_output(model, layer, part)
+    if len(output.shape) == 4 and maps_first(model, layer):
+        output = keras.ops.transpose(output, (0, 2, 3, 1))
+    return keras.Model(part.inputs[0], output)
+
+
+def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
     """Climb from `begin` to the images with the highest scores: one batch, all steps in one loop.
 
     Returns the images (N, H, W, C), their scores (N,), whether each is dead (N,), and the points:
     what the search is for, pixels, Fourier coefficients or z.
     """
-    *_, pool, generator, on = kind
-    images_of = functools.partial(_images, maximised.input_shape[1:], kind)
+    *_, pool, on = kind
+    shape = maximised.inputs[0].shape[1:]
+    images_of = functools.partial(_images, shape, generator, first, on)
     scores_of = functools.partial(_scores, maximised, kind, ids)
 
     def climb(step, points, awake):
@@ -229,7 +246,7 @@ def _search(maximised, kind, ids, seed, begin, root, numbers):
             scores = scores_of(
                 _shifted(images, [seed, ~step], numbers) if "jitter" in on else images
             )
-        slope = tape.gradient(scores, images, unconnected_gradients="zero")
+        slope = reached(tape.gradient(scores, images))
         silent = tf.reduce_all(slope == 0, axis=[1, 2, 3])
         if "tv" in on:
             slope -= numbers["tv"] * _variation_slope(images)
@@ -249,9 +266,10 @@ def _search(maximised, kind, ids, seed, begin, root, numbers):
         """Put the points where `where` is true to `begin` and noise, larger with each attempt."""
         spread = numbers["noise"] * 2.0 ** tf.cast(attempt % 9, tf.float32)
         noise = spread * tf.random.stateless_normal([1, *begin.shape], [seed, attempt])
-        if pool == "centre" and generator is None and len(maximised.output_shape) == 4:
+        if pool == "centre" and generator is None and len(maximised.outputs[0].shape) == 4:
             images = images_of(_confine(begin + noise, on, numbers), root, numbers)
-            noise = _centred(noise, maximised(images, training=False), ids)
+            maps = tf.cast(maximised(images, training=False), tf.float32)
+            noise = _centred(noise, maps, ids)
         where = tf.reshape(where, [-1] + [1] * len(begin.shape))
         return tf.where(where, _confine(begin + noise, on, numbers), points)
 
@@ -267,8 +285,8 @@ def _search(maximised, kind, ids, seed, begin, root, numbers):
 
 def _scores(maximised, kind, ids, images):
     """The score (N,) of each image for its class or channel."""
-    layer, score, pool, *_ = kind
-    outputs = maximised(images, training=False)
+    layer, score, pool, _ = kind
+    outputs = tf.cast(maximised(images, training=False), tf.float32)
     while len(outputs.shape) > 2:
         middle = outputs[:, outputs.shape[1] // 2]
         outputs = middle if pool == "centre" else tf.reduce_mean(outputs, axis=1)
@@ -278,11 +296,11 @@ def _scores(maximised, kind, ids, images):
     return tf.gather(outputs, ids, batch_dims=1)
 
 
-def _images(shape, kind, points, root, numbers):
+def _images(shape, generator, first, on, points, root, numbers):
     """The images (N, H, W, C) that belong to the points of the search."""
-    *_, generator, on = kind
     if generator is not None:
-        return generator()(points, training=False)
+        images = tf.cast(generator()(points, training=False), tf.float32)
+        return tf.transpose(images, (0, 2, 3, 1)) if first else images
     if "fourier" not in on:
         return tf.identity(points)
     height, width, _ = shape
@@ -363,15 +381,20 @@ def _confine(points, on, numbers):
 
 
 def _check_models(model, generator):
-    """Raise ValueError unless `model` takes images of one size, and `generator` makes such."""
-    shape = tuple(model.input_shape[1:])
+    """Return the shape (H, W, C) of the images, or say why there is none, or no such generator."""
+    check_graph(model)
+    shape = tuple(model.inputs[0].shape[1:])
     if len(shape) != 3 or None in shape:
         raise ValueError(f"the model must take images of one fixed size, it takes {shape}.")
-    if generator is not None and tuple(generator.output_shape[1:]) != shape:
-        raise ValueError(
-            f"the generator makes images of shape {tuple(generator.output_shape[1:])}, "
-            f"and the model takes {shape}."
-        )
+    if generator is not None:
+        check_graph(generator)
+        made = [tuple(output.shape[1:]) for output in generator.outputs]
+        if made != [shape]:
+            what = " and ".join(map(str, made))
+            raise ValueError(
+                f"the generator makes images of shape {what}, and the model takes {shape}."
+            )
+    return tuple(plain(model).inputs[0].shape[1:])
 
 
 # What acts on pixels has nothing to act on where the search is for something else.
@@ -408,11 +431,11 @@ def _check_options(numbers, start, colours, generator):
     return frozenset(on & {"low", "norm", "l2", "tv", "blur", "jitter", "fourier"})
 
 
-def _begin(model, generator, start):
+def _begin(model, generator, start, shape):
     """Return the image or z at which the search begins, without noise, or raise ValueError."""
     if generator is None:
-        return check_fill(start, model.input_shape[1:], "start")
-    shape = tuple(generator.input_shape[1:])
+        return check_fill(start, shape, "start", model)
+    shape = tuple(generator.inputs[0].shape[1:])
     if np.shape(start) not in ((), shape):
         raise ValueError(f"start must be a number or a z of shape {shape}, got {np.shape(start)}.")
     return np.full(shape, start)
@@ -437,7 +460,7 @@ def _check_ids(model, maximised, target, layer, channel):
     """Return the classes or channels to maximise, (N,), or raise ValueError."""
     if layer is None:
         return check_targets(model, target, np.size(target))
-    count = maximised.output_shape[-1]
+    count = maximised.outputs[0].shape[-1]
     channels = np.arange(count) if channel is None else np.atleast_1d(channel)
     if channels.dtype.kind not in "iu" or channels.ndim != 1 or channels.size == 0:
         raise ValueError(f"channel must be a whole number or a list of them, got {channel!r}.")

@@ -5,7 +5,6 @@ are made random again.
 """
 
 import functools
-import weakref
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,8 +14,10 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
-from course_utils._scores import of_target, pick, predict, score_model
+from course_utils._plain import in_one_line, kept, plain
+from course_utils._scores import of_target, pick, predict, reached, score_model
 from course_utils._shared import (
+    channels_first,
     check_built,
     check_images,
     check_targets,
@@ -132,6 +133,11 @@ def attack_explanation(
     """
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
+    if "float" not in (dtype := model.inputs[0].dtype):
+        raise ValueError(
+            f"the model takes whole numbers ({dtype}), and to round an attacked image undoes the "
+            "attack. Attack the part of the network that takes floats."
+        )
     check_whole("samples", samples, 0)
     check_whole("steps", steps, 1)
     check_whole("batch_size", batch_size, max(samples, 1))
@@ -147,28 +153,32 @@ def attack_explanation(
     numbers |= {"epsilon": epsilon, "steps": steps, "tolerance": 0.999 * tolerance}
     numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
 
-    search = _compiled(model, (goal, samples, score))
+    search = _compiled(model, (goal, samples, score), images.shape[1:])
     found = np.empty_like(images)
     at_once = batch_size // max(samples, 1)
     with tqdm(total=len(images), disable=not progress, unit="image") as bar:
         for start in range(0, len(images), at_once):
             some = slice(start, start + at_once)
             parts = (images, targets, lowest, highest, region)
-            found[some] = search(*(part[some] for part in parts), numbers, seed).numpy()
+            parts_of_some = [tf.constant(part[some]) for part in parts]
+            found[some] = search(*parts_of_some, numbers, tf.constant(seed)).numpy()
             bar.update(len(found[some]))
     return _judge(model, images, found, targets, score, tolerance, batch_size)
 
 
 def _judge(model, images, found, targets, score, tolerance, batch_size):
     """The Attack, in which every image has been held against the bounds once more."""
-    old, new = (predict(model, x, batch_size) for x in (images, found))
-    if score == "logit" and score_model(model, score) is model:
+    answers = plain(model)
+    old, new = (predict(answers, x, batch_size) for x in (images, found))
+    if score == "logit" and score_model(model, score) is answers:
         old, new = (expit(x) if x.shape[1] == 1 else softmax(x, axis=1) for x in (old, new))
     kept = np.abs(new - old).max(axis=1) <= tolerance
     kept &= (_classes(new) == _classes(old)).all(axis=1)
     found[~kept], new[~kept] = images[~kept], old[~kept]
     changes = np.abs(found - images).max(axis=(1, 2, 3))
     before, after = (of_target(x, targets, "probability").astype(np.float32) for x in (old, new))
+    if channels_first(model):
+        found = np.moveaxis(found, -1, 1)
     return Attack(found, changes, before, after, changes > 0)
 
 
@@ -225,26 +235,18 @@ def _check_goal(goal, region, shape):
     return region
 
 
-# From a model to its output and, by goal, samples and score, its compiled search.
-_SEARCHES = weakref.WeakKeyDictionary()
-
-
-def _compiled(model, kind):
+def _compiled(model, kind, shape):
     """Return the compiled search, (images, targets, lowest, highest, region, numbers) -> images."""
-    output, kept = _SEARCHES.get(model, (None, None))
-    if output is not model.outputs[0]:
-        kept = {}
-        _SEARCHES[model] = (model.outputs[0], kept)
-    if kind not in kept:
+
+    def make():
         goal, samples, score = kind
-        scores, outputs = score_model(model, score).outputs[0], model.outputs[0]
-        if score == "logit" and scores is outputs:
-            outputs = (
-                keras.ops.sigmoid(scores) if scores.shape[-1] == 1 else keras.ops.softmax(scores)
-            )
+        answers, scores = plain(model), score_model(model, score)
+        outputs = answers.outputs[0]
+        if score == "logit" and scores is answers:
+            squash = keras.ops.sigmoid if outputs.shape[-1] == 1 else keras.ops.softmax
+            outputs = squash(outputs)
         # Both in one pass. This model does not refer to `model` itself, which may be forgotten.
-        both = keras.Model(model.inputs[0], [scores, outputs])
-        shape = model.input_shape[1:]
+        both = keras.Model(answers.inputs[0], [scores.outputs[0], outputs])
         pixels = tf.TensorSpec([None, *shape])
         signature = [
             pixels,
@@ -256,8 +258,9 @@ def _compiled(model, kind):
             tf.TensorSpec([], tf.int32),
         ]
         search = functools.partial(_search, both, goal, samples, score)
-        kept[kind] = tf.function(search, signature, autograph=False)
-    return kept[kind]
+        return tf.function(search, signature, autograph=False)
+
+    return kept(model, ("attack", kind, shape), make)
 
 
 _NUMBERS = ("epsilon", "tolerance", "top", "step_size", "steps", "noise")
@@ -322,17 +325,22 @@ def _look(both, targets, samples, score, noise, seed, images, step):
         points = tf.reshape(points, [-1, *shape])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
-        scores, outputs = both(points, training=False)
+        scores, outputs = _float32(both(points, training=False))
         picked = pick(scores, tf.repeat(targets, repeats))
-    gradients = tape.gradient(picked, points, unconnected_gradients="zero")
+    gradients = reached(tape.gradient(picked, points))
     gradients = tf.reduce_mean(tf.reshape(gradients, [-1, repeats, *shape]), axis=1)
     if samples:
-        scores, outputs = both(images, training=False)
+        scores, outputs = _float32(both(images, training=False))
         picked = pick(scores, targets)
     if score == "logit" and scores.shape[-1] > 1:
         others = tf.one_hot(targets, scores.shape[-1], on_value=-np.inf, off_value=0.0)
         picked -= tf.reduce_logsumexp(scores + others, axis=-1)
     return tf.reduce_max(tf.abs(gradients), axis=-1), picked, outputs
+
+
+def _float32(tensors):
+    """The outputs of layers of any precision, as float32."""
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]
 
 
 def _miss(goal, first, region, top, heat):
@@ -411,8 +419,10 @@ _SHARPNESS = 10.0
 def _bent_relu(relu, bends, inputs):
     """A ReLU whose gradient, a step, has the gradient of a sigmoid."""
     slope, threshold, most = bends
-    spread = tf.math.reduce_std(inputs, axis=list(range(1, len(inputs.shape))), keepdims=True)
-    width = tf.stop_gradient(spread) / _SHARPNESS + 1e-12
+    axes = list(range(1, len(inputs.shape)))
+    spread = tf.math.reduce_std(tf.cast(inputs, tf.float32), axis=axes, keepdims=True)
+    # Never zero, in half precision neither.
+    width = tf.cast(tf.stop_gradient(spread) / _SHARPNESS + 1e-7, inputs.dtype)
 
     @tf.custom_gradient
     def bent(x):
@@ -471,12 +481,12 @@ def randomize_layers(model, *, top=None, down_to=None, only=None, seed=0):
     chosen = _choose(model, top, down_to, only)
     try:
         copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
     except Exception as error:  # Keras raises whatever the layer's own code raises
         raise ValueError(
-            f"{model.name} cannot be copied: {error} Build it as a Sequential or Functional model "
-            "of layers that have a get_config."
+            f"{model.name} cannot be copied: {in_one_line(error)} Build it as a Sequential or "
+            "Functional model of layers that have a get_config, without LoRA or quantisation."
         ) from error
-    copy.set_weights(model.get_weights())
     for index, layer in enumerate(flat_layers(copy)):
         if index in chosen and layer.weights:
             config = _reseed(layer.get_config(), np.random.default_rng([seed, index]))

@@ -14,7 +14,8 @@ from keras import layers as kl
 from tqdm.auto import tqdm
 
 from course_utils._masks import enlarged, enlarging, shown_through
-from course_utils._scores import forward, of_target, pick, score_model
+from course_utils._plain import convolves_channels_first, kept
+from course_utils._scores import forward, images_spec, of_target, pick, score_model
 from course_utils._shared import (
     check_built,
     check_fill,
@@ -23,6 +24,7 @@ from course_utils._shared import (
     check_whole,
     find_layer,
     flat_layers,
+    maps_first,
 )
 
 
@@ -183,10 +185,10 @@ def score_cam(
     """
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
-    fill = check_fill(fill, images.shape[1:])
+    fill = check_fill(fill, images.shape[1:], model=model)
     check_whole("batch_size", batch_size, 1)
-    scores = score_model(model, score)
-    find_maps, run = _compiled(scores, _find_maps(model, layer), None), forward(scores)
+    scores, found = score_model(model, score), _find_maps(model, layer)
+    find_maps, run = _compiled(scores, found, None, _has_first(model, found)), forward(scores)
     coarse, bar = [], None
     for image, target in zip(images, targets, strict=True):
         maps = find_maps(image[np.newaxis], tf.constant([target], tf.int64))[0].numpy()
@@ -223,7 +225,8 @@ def _class_map(combine, model, images, targets, layer, score, batch_size):
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
     check_whole("batch_size", batch_size, 1)
-    run = _compiled(score_model(model, score), _find_maps(model, layer), combine)
+    found = _find_maps(model, layer)
+    run = _compiled(score_model(model, score), found, combine, _has_first(model, found))
     coarse = []
     for start in range(0, len(images), batch_size):
         some = slice(start, start + batch_size)
@@ -278,47 +281,39 @@ def _is_map(layer):
         return False
     outputs = layer._inbound_nodes[0].output_tensors
     shape = outputs[0].shape
-    return len(outputs) == 1 and len(shape) == 4 and tuple(shape[1:3]) != (1, 1)
+    return len(outputs) == 1 and len(shape) == 4 and sorted(map(str, shape[1:]))[:2] != ["1", "1"]
 
 
-# From a model to its output and, by layer, its compiled class activation maps.
-_COMPILED = weakref.WeakKeyDictionary()
-
-
-def _compiled(model, layer, combine):
+def _compiled(model, layer, combine, first=False):
     """Return the compiled function (images, targets) -> the layer's maps, combined.
 
-    They are put out as they are if `combine` is None.
+    They are put out as they are if `combine` is None. `model` is as `score_model` returns it;
+    `first` says whether the maps have their channels first.
     """
-    output, kept = _COMPILED.get(model, (None, None))
-    if output is not model.outputs[0]:
-        kept = weakref.WeakKeyDictionary()
-        _COMPILED[model] = (model.outputs[0], kept)
-    made = kept.setdefault(layer, {})
-    if combine not in made:
-        shapes = [
-            tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
-            tf.TensorSpec((None,), tf.int64),
-        ]
-        run = functools.partial(_run, weakref.ref(model), weakref.ref(layer), combine)
-        # Without autograph, which Keras models do without, errors come as they were raised.
-        made[combine] = tf.function(run, input_signature=shapes, autograph=False)
-    return made[combine]
+    specs = [images_spec(model), tf.TensorSpec((None,), tf.int64)]
+    run = functools.partial(_run, weakref.ref(model), weakref.ref(layer), combine, first)
+    # Without autograph, which Keras models do without, errors come as they were raised.
+    make = functools.partial(tf.function, run, specs, autograph=False)
+    return kept(model, ("maps", id(layer), combine), make)
 
 
-def _run(model, layer, combine, images, targets):
+def _has_first(model, layer):
+    """Whether what `_watch` hears of a layer has its channels first, once the model is plain."""
+    return maps_first(model, layer) and not convolves_channels_first(layer)
+
+
+def _run(model, layer, combine, first, images, targets):
     with tf.GradientTape(watch_accessed_variables=False) as tape, _watch(layer(), tape) as watched:
-        scores = pick(model()(images, training=False), targets)
-    if combine is None:
-        return tf.cast(watched[-1], tf.float32)
-    gradients = tape.gradient(scores, watched[-1]) if watched else None
-    if gradients is None:
+        scores = pick(tf.cast(model()(images, training=False), tf.float32), targets)
+    gradients = tape.gradient(scores, watched[-1]) if watched and combine else None
+    if gradients is None and combine is not None:
         raise ValueError(
             f"no gradient leads from the score back to layer {layer().name!r}. Name another layer."
         )
     # Layers of half precision put out what OpenCV does not know.
-    maps, gradients = (tf.cast(tensor, tf.float32) for tensor in (watched[-1], gradients))
-    return combine(maps, gradients)
+    tensors = [tf.cast(t, tf.float32) for t in (watched[-1], gradients) if t is not None]
+    tensors = [tf.transpose(t, (0, 2, 3, 1)) if first else t for t in tensors]
+    return tensors[0] if combine is None else combine(*tensors)
 
 
 @contextmanager

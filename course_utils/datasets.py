@@ -368,6 +368,7 @@ def _decode(source, label):
                 most = MAX_PIXELS // 2  # 16 bytes a pixel, where others take 8
             if image.width * image.height > most:
                 raise Image.DecompressionBombError
+            _scale_transparency(image)
             ImageOps.exif_transpose(image, in_place=True)
             return _as_rgb(image)
     except Image.DecompressionBombError:
@@ -386,6 +387,19 @@ def _decode(source, label):
         ) from error
 
 
+def _scale_transparency(image):
+    """Give the transparent colour of a PNG the scale that its pixels have once Pillow reads them.
+
+    Of 16 bits the high byte counts, because Pillow keeps no more of colours.
+    """
+    raw = image.tile[0].args if image.tile else ""
+    colour = image.info.get("transparency")
+    if raw in ("L;2", "L;4") and colour is not None:
+        image.info["transparency"] = colour * (85 if raw == "L;2" else 17)
+    if raw == "RGB;16B" and colour is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
 def _as_rgb(image):
     """A Pillow image as uint8 (height, width, 3), on white where it is transparent."""
     rgb = np.empty((image.height, image.width, 3), np.uint8)
@@ -397,7 +411,8 @@ def _as_rgb(image):
 
 def _strip_as_rgb(image):
     if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as Pillow does for colours
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values, colour = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(np.where(values == colour, 255, values >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -1,7 +1,5 @@
 """Where a network puts its inputs: what its layers put out, maps of it, and its neighbours."""
 
-import weakref
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from course_utils._plain import kept, plain
 from course_utils._scores import forward
 from course_utils._shared import check_images, check_whole, find_layer, layer_output
 
@@ -53,26 +52,22 @@ def layer_outputs(model, inputs, layers, *, mean_over=(), batch_size=64):
         some = slice(start, start + batch_size)
         batch = tf.nest.flatten(run(tf.constant(inputs[some])))  # Keras takes a list of one apart
         for layer, outputs in zip(layers, batch, strict=True):
-            means = _average(layer, outputs.numpy().astype(np.float32, copy=False), mean_over)
+            means = _average(layer, outputs.numpy(), mean_over)
             if start == 0:
                 results[layer] = np.empty((len(inputs), *means.shape[1:]), np.float32)
             results[layer][some] = means
     return results
 
 
-# From a model to its output, the layers last asked for, and the model that puts out theirs.
-_UP_TO = weakref.WeakKeyDictionary()
-
-
 def _up_to(model, layers):
     """Return the part of `model` that puts out what `layers` do, as a list; made once."""
-    found = [find_layer(model, layer) for layer in layers]
-    output, kept, part = _UP_TO.get(model, (None, [], None))
-    same = len(kept) == len(found) and all(a is b for a, b in zip(kept, found, strict=True))
-    if output is not model.outputs[0] or not same:
-        part = keras.Model(model.inputs[0], [layer_output(model, layer) for layer in layers])
-        _UP_TO[model] = (model.outputs[0], found, part)
-    return part
+    found = tuple(id(find_layer(model, layer)) for layer in layers)
+
+    def make():
+        part = plain(model)
+        return keras.Model(part.inputs[0], [layer_output(model, layer, part) for layer in layers])
+
+    return kept(model, ("layers", found), make)
 
 
 def _average(layer, outputs, axes):

@@ -177,7 +177,7 @@ def integrated_gradients(
     """
     images, targets = _check(model, images, targets, batch_size)
     check_whole("steps", steps, 1)
-    baseline = check_fill(baseline, images.shape[1:], "baseline")
+    baseline = check_fill(baseline, images.shape[1:], "baseline", model)
     ways = images - baseline
     mean = np.zeros(images.shape)
     middles = ((np.arange(steps) + 0.5) / steps).astype(np.float32).reshape(-1, 1, 1, 1)

@@ -6,13 +6,17 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from course_utils._plain import kept, plain
 from course_utils._shared import (
+    channels_first,
     check_built,
+    check_graph,
     check_images,
     check_whole,
     find_layer,
     layer_calls,
     layer_output,
+    maps_first,
 )
 
 
@@ -42,15 +46,20 @@ class ReceptiveField(NamedTuple):
 def layer_table(model):
     """Return the table that ``model.summary()`` prints, as a list of LayerRow.
 
-    Output shapes carry None for the batch axis; `parameters` counts trainable and other ones.
+    Output shapes carry None for the batch axis; `parameters` counts trainable and other ones. An
+    operation between layers, such as the division of ``inputs / 255``, has a row of its own.
 
-    Raises ValueError if the model is not built.
+    Raises ValueError if the model is not built, or has no graph of layers.
     """
     check_built(model)
     return [
-        LayerRow(layer.name, type(layer).__name__, tuple(outputs[0].shape), layer.count_params())
+        LayerRow(layer.name, type(layer).__name__, tuple(outputs[0].shape), _count(layer))
         for layer, _, outputs in layer_calls(model)
     ]
+
+
+def _count(layer):
+    return layer.count_params() if isinstance(layer, keras.Layer) else 0
 
 
 def receptive_fields(model):
@@ -71,21 +80,29 @@ def receptive_fields(model):
     Distill (2019), https://doi.org/10.23915/distill.00021
     """
     check_built(model)
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+    check_graph(model)
+    first = channels_first(model)
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4:
         raise ValueError(
             "receptive fields are defined for a model with one input of images (N, height, "
-            f"width, channels); this one takes {[tuple(i.shape) for i in model.inputs]}."
+            f"width, channels); this one takes {shape}."
         )
-    image_size = np.array([n or 0 for n in model.inputs[0].shape[1:3]])
+    image_size = np.array([n or 0 for n in _rows_and_columns(shape, first)])
     # A field is (size, stride, start), each an array of (rows, columns).
     fields = {id(model.inputs[0]): (np.array([1, 1]), np.array([1, 1]), np.array([0, 0]))}
     rows = []
     for layer, inputs, outputs in layer_calls(model):
         joined = _join(layer, [fields[id(tensor)] for tensor in inputs])
-        field = _field_after(layer, joined, inputs[0].shape, image_size)
+        size = _rows_and_columns(inputs[0].shape, maps_first(model, layer))
+        field = _field_after(layer, joined, size, image_size)
         fields[id(outputs[0])] = field
         rows.append(ReceptiveField(layer.name, *(tuple(int(n) for n in part) for part in field)))
     return rows
+
+
+def _rows_and_columns(shape, first):
+    return tuple(shape[2:4] if first else shape[1:3])
 
 
 _SEES_ALL = (
@@ -115,6 +132,14 @@ _SEES_A_POINT = (
     kl.Softmax,
     kl.SpatialDropout2D,
 )
+# The operations between layers that Keras knows by these names.
+_POINT_OPERATIONS = (
+    *("Absolute", "Cast", "Clip", "Elu", "Exp", "Gelu", "LeakyRelu", "Log", "Negative"),
+    *("Relu", "Relu6", "Selu", "Sigmoid", "Silu", "Softplus", "Sqrt", "Square", "Tanh"),
+)
+_JOINING_OPERATIONS = (
+    *("Add", "Divide", "Maximum", "Minimum", "Multiply", "Subtract", "TrueDivide"),
+)
 _JOINS = (kl.Add, kl.Average, kl.Concatenate, kl.Maximum, kl.Minimum, kl.Multiply, kl.Subtract)
 
 
@@ -123,7 +148,8 @@ def _join(layer, fields):
     if len(fields) == 1:
         return fields[0]
     strides = np.array([stride for _, stride, _ in fields])
-    if not isinstance(layer, _JOINS) or (strides != strides[0]).any():
+    joins = isinstance(layer, _JOINS) or _is_operation(layer, _JOINING_OPERATIONS)
+    if not joins or (strides != strides[0]).any():
         raise ValueError(
             f"the receptive field of layer {layer.name!r} ({type(layer).__name__}) is not "
             "defined: its inputs move over the image with different strides."
@@ -133,11 +159,19 @@ def _join(layer, fields):
     return end - start, strides[0], start
 
 
-def _field_after(layer, field, input_shape, image_size):
+def _is_operation(layer, names):
+    """Whether it is no layer, but one of those operations in the graph, which have no weights."""
+    return not isinstance(layer, keras.Layer) and type(layer).__name__ in names
+
+
+def _field_after(layer, field, input_size, image_size):
+    """The field behind a layer whose inputs have `input_size`, rows and columns."""
     size, stride, start = field
     if isinstance(layer, _SEES_ALL) or not stride.any():
         return image_size, np.array([0, 0]), np.array([0, 0])
     if isinstance(layer, _SEES_A_POINT + _JOINS):
+        return field
+    if _is_operation(layer, _POINT_OPERATIONS + _JOINING_OPERATIONS):
         return field
     if isinstance(layer, (kl.ZeroPadding2D, kl.Cropping2D)):
         padding = isinstance(layer, kl.ZeroPadding2D)
@@ -148,7 +182,7 @@ def _field_after(layer, field, input_shape, image_size):
         window = np.array(layer.pool_size if pooling else layer.kernel_size)
         if not pooling:
             window = (window - 1) * np.array(layer.dilation_rate) + 1
-        padding = _padding_before(layer, window, input_shape)
+        padding = _padding_before(layer, window, input_size)
         strides = np.array(layer.strides)
         return size + (window - 1) * stride, stride * strides, start - padding * stride
     raise ValueError(
@@ -157,16 +191,16 @@ def _field_after(layer, field, input_shape, image_size):
     )
 
 
-def _padding_before(layer, window, input_shape):
+def _padding_before(layer, window, input_size):
     """How many rows and columns of zeros a layer puts above and to the left of its input."""
     if layer.padding == "valid":
         return np.array([0, 0])
-    if None in input_shape[1:3]:
+    if None in input_size:
         raise ValueError(
             f"layer {layer.name!r} pads by the size of its input, which this model leaves open. "
             "Build the model with a fixed image size."
         )
-    strides, inputs = np.array(layer.strides), np.array(input_shape[1:3])
+    strides, inputs = np.array(layer.strides), np.array(input_size)
     outputs = -(-inputs // strides)
     return np.maximum((outputs - 1) * strides + window - inputs, 0) // 2
 
@@ -217,12 +251,16 @@ def feature_maps(model, images, layer, *, batch_size=64):
     """
     images = check_images(model, images)
     check_whole("batch_size", batch_size, 1)
-    output = layer_output(model, layer)
+    found, part = find_layer(model, layer), plain(model)
+    output = layer_output(model, layer, part)
     if len(output.shape) != 4:
         raise ValueError(
-            f"layer {find_layer(model, layer).name!r} has no feature maps: its output has shape "
+            f"layer {found.name!r} has no feature maps: its output has shape "
             f"{tuple(output.shape)}, not (N, height, width, channels)."
         )
-    up_to_layer = keras.Model(model.inputs[0], output)
+    first = maps_first(model, found) and output is not part.inputs[0]
+    up_to_layer = kept(model, ("maps", id(found)), lambda: keras.Model(part.inputs[0], output))
     batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    return np.concatenate([np.asarray(up_to_layer(b, training=False)) for b in batches])
+    made = [np.asarray(up_to_layer(batch, training=False), np.float32) for batch in batches]
+    maps = np.concatenate(made)
+    return np.ascontiguousarray(np.moveaxis(maps, 1, -1)) if first else maps

@@ -29,7 +29,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from course_utils._scores import logit_model, predict
+from course_utils._scores import predict, score_model
 from course_utils._shared import (
     check_built,
     check_images,
@@ -161,14 +161,14 @@ def maximize_activation(
     options |= {"lp_norm_weight": lp_norm_weight, "tv_weight": tv_weight}
     task = {"call": "visualize_activation", "layer": index, "seed": seed, "options": options}
     # Noise, on which the rebuilt network is compared with the model.
-    noise = np.random.default_rng(0).uniform(low, high, (4, *model.input_shape[1:]))
+    noise = np.random.default_rng(0).uniform(low, high, (4, *model.inputs[0].shape[1:]))
     return _run(model, noise.astype(np.float32), {**task, "outputs": outputs}, timeout)
 
 
 def _outputs(model, targets, count):
     """The targets as a list of the model's outputs."""
     targets = check_targets(model, targets, count)
-    if model.output_shape[-1] == 1:
+    if model.outputs[0].shape[-1] == 1:
         if not targets.all():
             raise ValueError(
                 "keras-vis explains outputs, and this model has one, that of class 1: "
@@ -249,11 +249,12 @@ def _run(model, images, task, timeout):
     _check_installed()
     layers, arrays = [], {}
     for index, (layer, _) in enumerate(_chain(model)):
+        described = _describe(layer)  # or an error: an operation in the graph has no weights
         weights = layer.get_weights()
-        layers.append((*_describe(layer), len(weights)))
+        layers.append((*described, len(weights)))
         arrays |= {f"weight_{index}_{i}": weight for i, weight in enumerate(weights)}
-    arrays |= {"images": images, "scores": predict(logit_model(model), images, 64)}
-    task = json.dumps({**task, "shape": model.input_shape[1:], "layers": layers})
+    arrays |= {"images": images, "scores": predict(score_model(model, "logit"), images, 64)}
+    task = json.dumps({**task, "shape": model.inputs[0].shape[1:], "layers": layers})
     with tempfile.TemporaryDirectory(prefix="keras_vis_") as folder:
         np.savez(Path(folder, "request.npz"), task=task, **arrays)
         _wait_for_process(folder, timeout)

@@ -87,7 +87,7 @@ def explain_image(
     """
     image, target = check_image(model, image, target, "lime_map")
     segments = check_segments(segments, image.shape[:2])
-    fill = fill_image(fill, image, segments)
+    fill = fill_image(fill, image, segments, model)
     check_whole("batch_size", batch_size, 1)
     if perturbations is None:
         check_whole("samples", samples, 2)
@@ -177,11 +177,11 @@ def lime_map(model, images, targets, *, n_segments=50, method="slic", **options)
     ValueError
         If an argument does not fit.
     """
-    images = check_images(model, images)
+    given, images = np.asarray(images), check_images(model, images)
     targets = check_targets(model, targets, len(images))
     heatmaps = np.empty(images.shape[:3], np.float32)
-    for heatmap, image, target in zip(heatmaps, images, targets, strict=True):
-        segments = superpixels(image, method, n_segments)
-        found = explain_image(model, image, target, segments=segments, **options)
+    for n, heatmap in enumerate(heatmaps):
+        segments = superpixels(images[n], method, n_segments)
+        found = explain_image(model, given[n], targets[n], segments=segments, **options)
         heatmap[:] = found.weights[segments]
     return heatmaps

@@ -164,7 +164,7 @@ def completeness_gap(
     Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks (2017), section 3.
     """
     images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
-    baseline = check_fill(baseline, images.shape[1:], "baseline")[np.newaxis]
+    baseline = check_fill(baseline, images.shape[1:], "baseline", model)[np.newaxis]
     check_whole("batch_size", batch_size, 1)
     scores = score_model(model, score)
     outputs = predict(scores, images, batch_size).astype(np.float64)
@@ -237,7 +237,7 @@ def deletion_curve(
     Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation (2018), section 4.
     """
     images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
-    filled = np.broadcast_to(check_fill(fill, images.shape[1:]), images.shape)
+    filled = np.broadcast_to(check_fill(fill, images.shape[1:], model=model), images.shape)
     options = (steps, score, batch_size, progress)
     return _curve(model, images, filled, targets, heatmaps, *options)
 
@@ -260,7 +260,7 @@ def insertion_curve(
     `deletion_curve`.
     """
     images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
-    filled = np.broadcast_to(check_fill(fill, images.shape[1:]), images.shape)
+    filled = np.broadcast_to(check_fill(fill, images.shape[1:], model=model), images.shape)
     options = (steps, score, batch_size, progress)
     return _curve(model, filled, images, targets, heatmaps, *options)
 

@@ -10,10 +10,11 @@ import numpy as np
 from keras import layers, ops
 
 from course_utils._scores import logit_model as logit_model
-from course_utils._shared import centre_square, check_images, check_photos
+from course_utils._shared import centre_square, channels_last, check_images, check_photos
 from course_utils.datasets import data_file, load_arrays
 
 
+@channels_last()
 def digits_cnn():
     """Return the untrained digit network of document 003, compiled.
 
@@ -38,6 +39,7 @@ def digits_cnn():
     return model
 
 
+@channels_last()
 def squares_cnn():
     """Return an untrained network that can learn the squares, compiled.
 
@@ -62,6 +64,7 @@ def squares_cnn():
     return model
 
 
+@channels_last()
 def squares_document_cnn():
     """Return document 000's own network for the squares, untrained and compiled.
 
@@ -82,6 +85,7 @@ def squares_document_cnn():
     return model
 
 
+@channels_last()
 def scenes_cnn():
     """Return the untrained tank detector, compiled.
 
@@ -106,6 +110,7 @@ def scenes_cnn():
     return model
 
 
+@channels_last()
 def speech_cnn():
     """Return the untrained network that tells which of ten sentences is spoken, compiled.
 
@@ -127,6 +132,7 @@ def speech_cnn():
     return model
 
 
+@channels_last()
 def digits_vae():
     """Return an untrained variational autoencoder (VAE) of the digits, compiled.
 
@@ -345,6 +351,7 @@ def imagenet_classifier(name="efficientnet_lite0"):
     return ImageClassifier(model, preprocess, decode, crop, unprocess, size, class_names, name)
 
 
+@channels_last()
 def _imagenet_model(name):
     """The network itself, from the course's own file or through Keras."""
     if name not in _KERAS_APPLICATIONS:
@@ -385,6 +392,7 @@ def _likeliest(probabilities, class_names, top):
     ]
 
 
+@channels_last()
 def efficientnet_lite0():
     """Return the untrained EfficientNet-Lite0.
 

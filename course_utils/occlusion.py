@@ -38,6 +38,11 @@ def iter_occlusion(image, patch=14, stride=None, fill=0.0):
     if image.ndim != 3:
         raise ValueError(f"image must have shape (height, width, channels), got {image.shape}.")
     fill = check_fill(fill, image.shape)
+    if (fill.astype(image.dtype) != fill).any():
+        raise ValueError(
+            f"the image holds {image.dtype}, which the fill does not fit: "
+            "pass it as image.astype(float)."
+        )
     for row, column in patch_places(image.shape, patch, stride):
         occluded = image.copy()
         covered = np.s_[row : row + patch, column : column + patch]
@@ -98,7 +103,7 @@ def occlusion_map(
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
     image_shape = images.shape[1:]
-    fill = check_fill(fill, image_shape)
+    fill = check_fill(fill, image_shape, model=model)
     check_whole("batch_size", batch_size, 1)
     stride = patch if stride is None else stride
     places = patch_places(image_shape, patch, stride)
@@ -127,7 +132,7 @@ def _whole_pass(model, patch):
     run = forward(model)
 
     def occlude(image, fill):
-        return lambda places: run(_cover(image, fill, places, patch)).numpy()
+        return lambda places: run(_cover(image, fill, tf.constant(places), patch)).numpy()
 
     return occlude
 
@@ -221,7 +226,7 @@ def rise_map(
     """
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
-    fill = check_fill(fill, images.shape[1:])
+    fill = check_fill(fill, images.shape[1:], model=model)
     check_whole("samples", samples, 1)
     check_whole("cells", cells, 1, min(images.shape[1:3]))
     check_whole("seed", seed, 0)

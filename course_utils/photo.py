@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from course_utils import cam, gradients, lime_image, occlusion, plots
-from course_utils._scores import predict
+from course_utils._scores import predict, score_model
 from course_utils.datasets import load_photo
 from course_utils.models import imagenet_classifier
 
@@ -53,7 +53,7 @@ def explain_photo(photo, target=None, *, classifier=None, save=None):
 
     Parameters
     ----------
-    photo : str, path, bytes or array (height, width, 3)
+    photo : str, path, bytes or array (height, width, 3) or (1, height, width, 3)
         As `datasets.load_photo` takes it (a shipped photo's name, or an image file or its bytes),
         or the pixels, red, green, blue in 0..255.
     target : int or str, optional
@@ -74,16 +74,17 @@ def explain_photo(photo, target=None, *, classifier=None, save=None):
     Raises
     ------
     ValueError
-        If the photo cannot be read, there is no such class, or `save` does not end in .png.
+        If the photo cannot be read, there is no such class, or nothing can be written to `save`
+        (a folder that does not exist, a name that does not end in .png); before the computing.
     """
-    if save is not None and Path(save).suffix.lower() != ".png":
-        raise ValueError(f"save must be the path of a .png file, got {str(save)!r}.")
-    pixels = photo if isinstance(photo, np.ndarray) else load_photo(photo, None)
+    if save is not None:
+        save = _check_save(save)
+    pixels = _one(photo) if isinstance(photo, np.ndarray) else load_photo(photo, None)
     classifier = classifier or imagenet_classifier()
     if target is not None:
         target = _find_class(target, classifier.class_names)
     images = classifier.preprocess(pixels)
-    answer = predict(classifier.model, images, 1)
+    answer = predict(score_model(classifier.model, "probability"), images, 1)
     top = classifier.decode(answer, 5)[0]
     target = top[0][0] if target is None else target
     heatmaps = {name: run(classifier.model, images, target)[0] for name, run in METHODS.items()}
@@ -93,6 +94,39 @@ def explain_photo(photo, target=None, *, classifier=None, save=None):
     if save is not None:
         _save(figure, save)
     return PhotoExplanation(figure, heatmaps, top, target, probability)
+
+
+def _check_save(save):
+    """Return the path to write the figure to, or say why it cannot be, before anything is computed.
+
+    What may go wrong differs from system to system, so it is tried: an empty file is written
+    beside, and taken away.
+    """
+    if not isinstance(save, (str, os.PathLike)) or Path(save).suffix.lower() != ".png":
+        raise ValueError(f"save must be the path of a .png file, got {str(save)!r}.")
+    path = Path(save).expanduser()
+    if path.is_dir():
+        raise ValueError(f"the figure cannot be saved as {path}: that is a folder.")
+    try:
+        _beside(path).write_bytes(b"")
+        _beside(path).unlink()
+    except OSError as error:
+        raise ValueError(
+            f"the figure cannot be saved as {path}: {error.strerror}. Name a folder that exists "
+            "and that you may write to."
+        ) from None
+    return path
+
+
+def _beside(path):
+    return path.with_name(f".{path.name}.part")
+
+
+def _one(photo):
+    """A photo from a batch of one."""
+    if photo.ndim == 4 and len(photo) != 1:
+        raise ValueError(f"explain_photo explains one photo, got {len(photo)}: pass one by one.")
+    return photo[0] if photo.ndim == 4 else photo
 
 
 def _find_class(target, class_names):
@@ -149,7 +183,7 @@ def _save(figure, path):
     """Write the figure as a PNG, whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
-    beside = Path(path).with_name(f".{Path(path).name}.part")
+    beside = _beside(path)
     try:
         beside.write_bytes(content.getvalue())
         os.replace(beside, path)

@@ -118,7 +118,7 @@ def show_architecture(model, ax=None):
     layers, which no drawing of this kind shows well.
     """
     rows = layer_table(model)
-    shape = model.input_shape
+    shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or None in shape[1:]:
         raise ValueError(f"the model must take images of a fixed size, it takes {shape}.")
     if len(rows) > 24:

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as kl
 
+from course_utils._plain import TO_FIRST, TO_LAST, ChannelsLast, kept
 from course_utils._rules import STABILIZER, Rules, by_contribution, ratio, through_weights
-from course_utils._scores import _Scores, pick, score_model
+from course_utils._scores import _Scores, images_spec, pick, score_model
 from course_utils._shared import (
     check_fill,
     check_images,
@@ -106,7 +107,7 @@ def relevance_map(
     for name, value in (("epsilon", epsilon), ("gamma", gamma)):
         if not np.isscalar(value) or isinstance(value, str) or not 0 <= value < np.inf:
             raise ValueError(f"{name} must be zero or a positive number, got {value!r}.")
-    box = _box(images, low, high)
+    box = _box(model, images, low, high)
     run = _compiled(score_model(model, "logit"), (rule, float(epsilon), float(gamma)))
     heatmaps = np.empty(images.shape[:3], np.float32)
     for start in range(0, len(images), batch_size):
@@ -116,14 +117,14 @@ def relevance_map(
     return heatmaps
 
 
-def _box(images, low, high):
+def _box(model, images, low, high):
     """The least and the greatest that each pixel could be, float32, to broadcast over images."""
     edges = []
     for name, edge, extreme in (("low", low, np.min), ("high", high, np.max)):
         if edge is None:
             edges.append(extreme(images, axis=(1, 2, 3), keepdims=True))
         else:
-            edge = check_fill(edge, images.shape[1:], name)
+            edge = check_fill(edge, images.shape[1:], name, model)
             edges.append(np.broadcast_to(edge, (len(images), *edge.shape)))
     if (images < edges[0]).any() or (images > edges[1]).any():
         raise ValueError(
@@ -133,23 +134,13 @@ def _box(images, low, high):
     return edges
 
 
-# From a model to its output and its compiled functions, one for each rule and its numbers.
-_COMPILED = weakref.WeakKeyDictionary()
-
-
 def _compiled(model, settings):
-    output, kept = _COMPILED.get(model, (None, None))
-    if output is not model.outputs[0]:
-        kept = {}
-        _COMPILED[model] = (model.outputs[0], kept)
-    if settings not in kept:
-        pixels = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        edge = tf.TensorSpec((None, None, None, None), tf.float32)
-        shapes = [pixels, tf.TensorSpec((None,), tf.int64), edge, edge]
-        run = functools.partial(_run, weakref.ref(model), settings)
-        # Without autograph, which Keras models do without, errors come as they were raised.
-        kept[settings] = tf.function(run, input_signature=shapes, autograph=False)
-    return kept[settings]
+    edge = tf.TensorSpec((None, None, None, None), tf.float32)
+    specs = [images_spec(model), tf.TensorSpec((None,), tf.int64), edge, edge]
+    run = functools.partial(_run, weakref.ref(model), settings)
+    # Without autograph, which Keras models do without, errors come as they were raised.
+    make = functools.partial(tf.function, run, specs, autograph=False)
+    return kept(model, ("relevance", settings), make)
 
 
 def _run(model, settings, images, targets, low, high):
@@ -285,6 +276,8 @@ def _front(model, inputs):
         arguments = [values[id(tensor)] for tensor in taken]
         if _is(layer, _CONVOLUTIONS):
             return arguments[0], id(made[0])
+        if isinstance(layer, ChannelsLast) and _is(layer.layer, _CONVOLUTIONS):
+            return tf.transpose(arguments[0], TO_LAST), id(made[0])
         if isinstance(layer, keras.Model):
             found = _front(layer, arguments)
             if found is not None:
@@ -298,6 +291,8 @@ def _through_layer(layer, inputs, norm, rules, first):
     """Run a layer: its outputs, and the function from their relevance to that of the inputs."""
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
         return _through_model(layer, inputs, rules)
+    if isinstance(layer, ChannelsLast):
+        return _through_turned(layer, inputs[0], norm, rules, first)
     activation = getattr(layer, "activation", None)
     layer = layer.layer if isinstance(layer, _Scores) else layer
     if _is(layer, (*_CONVOLUTIONS, kl.Dense)) and not getattr(layer, "quantization_mode", None):
@@ -325,6 +320,20 @@ def _through_layer(layer, inputs, norm, rules, first):
         "paddings, flattening, dropout and pointwise activations. Build the model of those, or "
         "explain it by gradients.integrated_gradients, which works for all layers."
     )
+
+
+def _through_turned(layer, maps, norm, rules, first):
+    """Run a layer that has its channels first, with the channels last."""
+    with layer.turned() as inner:
+        maps = tf.transpose(maps, TO_LAST)
+        outputs, back = _through_layer(inner, [maps], norm, rules, first)
+
+    def backwards(shares):
+        with layer.turned():
+            (share,) = back([tf.transpose(shares[0], TO_LAST)])
+        return [tf.transpose(share, TO_FIRST)]
+
+    return [tf.transpose(outputs[0], TO_FIRST)], backwards
 
 
 def _add(layer, inputs, rules):

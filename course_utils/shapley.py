@@ -132,7 +132,7 @@ def explain_parts(
     """
     image, target = check_image(model, image, target, "shapley_map")
     segments = check_segments(segments, image.shape[:2])
-    fill = fill_image(fill, image, segments)
+    fill = fill_image(fill, image, segments, model)
     check_whole("seed", seed, 0)
     check_whole("batch_size", batch_size, 1)
     parts = int(segments.max()) + 1
@@ -202,11 +202,11 @@ def shapley_map(model, images, targets, *, n_segments=50, method="slic", **optio
     ValueError
         If an argument does not fit.
     """
-    images = check_images(model, images)
+    given, images = np.asarray(images), check_images(model, images)
     targets = check_targets(model, targets, len(images))
     heatmaps = np.empty(images.shape[:3], np.float32)
-    for heatmap, image, target in zip(heatmaps, images, targets, strict=True):
-        segments = superpixels(image, method, n_segments)
-        found = explain_parts(model, image, target, segments=segments, **options)
+    for n, heatmap in enumerate(heatmaps):
+        segments = superpixels(images[n], method, n_segments)
+        found = explain_parts(model, given[n], targets[n], segments=segments, **options)
         heatmap[:] = found.values[segments]
     return heatmaps

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 from scipy.ndimage import gaussian_filter
 
-from course_utils import activation, inspection, models
+from course_utils import _plain, activation, inspection, models
 from course_utils._scores import logit_model
 from course_utils.activation import maximize_activation
 
@@ -334,25 +334,31 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_another_image():
     assert np.abs(one.images - other.images).max() > 0.5
 
 
+def searches(model):
+    """What is compiled for a model so far."""
+    _, values = _plain._KEPT[model]
+    return [value for key, value in values.items() if key[0] == "search"]
+
+
 def test_one_search_is_compiled_for_all_targets_seeds_and_weights_of_penalties():
     model, _ = linear((5, 5, 1), units=4, activation="softmax")
     maximize_activation(model, target=0, l2=0.1, low=0, high=1)
     maximize_activation(model, target=[3, 1], l2=0.2, low=-1, high=2, seed=9, steps=7, batch_size=1)
-    ((_, search),) = list(activation._SEARCHES[model][1].values())[-1:]
+    ((_, search),) = searches(model)[-1:]
     assert search.experimental_get_tracing_count() == 1
-    before = len(activation._SEARCHES[model][1])
+    before = len(searches(model))
     maximize_activation(model, target=0, l2=0.1, low=0, high=1, tv=1)
-    assert len(activation._SEARCHES[model][1]) == before + 1
+    assert len(searches(model)) == before + 1
 
 
 def test_a_start_and_colours_compile_nothing_anew():
     model = keras.models.clone_model(linear((5, 5, 1), units=4)[0])  # no other test's searches
     for start in (None, 0.5, np.full((5, 5, 1), 0.2)):
         maximize_activation(model, target=0, start=start, steps=2)
-    assert len(activation._SEARCHES[model][1]) == 1
+    assert len(searches(model)) == 1
     for colours in (None, [[4.0]]):
         maximize_activation(model, target=0, fourier=1, colours=colours, steps=2)
-    assert len(activation._SEARCHES[model][1]) == 2
+    assert len(searches(model)) == 2
 
 
 def test_it_follows_the_weights_when_they_change():

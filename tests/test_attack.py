@@ -160,12 +160,12 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_others():
 
 def test_it_is_compiled_once_for_all_numbers_of_images_steps_and_seeds():
     model, images, _, _ = tanks()
-    compiled = attack._compiled(model, ("top", 0, "logit"))
+    compiled = attack._compiled(model, ("top", 0, "logit"), model.input_shape[1:])
     for count, steps, seed, batch_size in ((1, 2, 0, 32), (5, 3, 1, 2), (2, 1, 7, 64)):
         attack_explanation(
             model, images[:count], 1, epsilon=0.01, steps=steps, seed=seed, batch_size=batch_size
         )
-    assert attack._compiled(model, ("top", 0, "logit")) is compiled
+    assert attack._compiled(model, ("top", 0, "logit"), model.input_shape[1:]) is compiled
     assert compiled.experimental_get_tracing_count() == 1
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays, load_digits
 from course_utils.models import set_weights
 
@@ -46,6 +47,7 @@ def load_post_digits(part):
     return PostDigits(images, np.concatenate([y_train, y_test])[some])
 
 
+@channels_last()
 def post_cnn():
     """Return the untrained network that sorts the post by digits, compiled.
 

@@ -7,6 +7,7 @@ from keras import layers
 
 from course_utils import inspection, labs
 from course_utils._scores import predict
+from course_utils._shared import channels_last
 from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
 
 
@@ -297,6 +298,7 @@ def feature_map(function, *, seed=0, stride=1, dilation=1):
     well_done(f"your map is what a layer makes of three images ({how}).")
 
 
+@channels_last()
 def sensitivity(function, *, seed=0):
     """``function(model, layer, images, unit)``: how much each pixel moves the unit."""
     rng = np.random.default_rng(seed)

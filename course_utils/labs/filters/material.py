@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
 from course_utils.models import set_weights
 
@@ -54,6 +55,7 @@ def make_stripes(n, *, seed):
     return Stripes(images.clip(0, 1), labels)
 
 
+@channels_last()
 def stripes_cnn():
     """Return the untrained network that tells how stripes run, compiled.
 

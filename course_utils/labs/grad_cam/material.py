@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from course_utils._scores import predict
+from course_utils._shared import channels_last
 from course_utils.cam import grad_cam
 from course_utils.datasets import load_arrays
 from course_utils.gradients import saliency_map
@@ -48,6 +49,7 @@ def load_tickets():
     )
 
 
+@channels_last()
 def tickets_cnn():
     """Return the untrained network that reads the shelf of a ticket, compiled.
 

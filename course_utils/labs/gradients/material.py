@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
 from course_utils.labs._weights import weights_of
 from course_utils.models import logit_model, set_weights
@@ -39,6 +40,7 @@ def load_pills():
     return Pills(arrays["images"] / np.float32(255), arrays["kinds"].astype(np.int64))
 
 
+@channels_last()
 def pills_cnn(gauge=False):
     """Return an untrained network that tells pills apart, compiled.
 

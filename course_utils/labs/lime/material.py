@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
 from course_utils.labs.lime import _meadow
 from course_utils.models import set_weights
@@ -70,6 +71,7 @@ def draw_meadows(labels, things, *, seed):
     return Meadows(images, np.asarray(labels, np.int64), parts)
 
 
+@channels_last()
 def meadow_cnn():
     """Return an untrained network that tells mushrooms apart, compiled.
 

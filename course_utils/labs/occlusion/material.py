@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
 from course_utils.models import set_weights
 
@@ -72,6 +73,7 @@ def draw_scans(digits, lost, rng):
     return images[..., np.newaxis]
 
 
+@channels_last()
 def scan_cnn():
     """Return an untrained network for scanned digits, compiled.
 

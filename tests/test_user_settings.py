@@ -1,0 +1,47 @@
+"""What users have around the package: their keras.json, their Keras's backend, their debugging."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOAD = """
+import keras
+from course_utils import models
+assert keras.config.image_data_format() == "channels_first"
+for name in ("digits", "digits_vae", "squares", "scenes_fair", "speech"):
+    models.load_trained(name)
+models.imagenet_classifier()
+assert keras.config.image_data_format() == "channels_first"
+"""
+
+
+def run(code, **settings):
+    """Run code in a Python of its own, with these environment variables."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True
+    )
+
+
+def test_the_course_s_networks_load_whatever_the_user_s_keras_json_says(tmp_path):
+    chosen = {"image_data_format": "channels_first", "backend": "tensorflow"}
+    (tmp_path / "keras.json").write_text(json.dumps(chosen))
+    done = run(LOAD, KERAS_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["gradients", "models"])
+def test_another_backend_of_keras_is_refused_in_one_sentence(module):
+    as_if = "import keras; keras.backend.backend = lambda: 'jax'"  # which need not be installed
+    done = run(f"{as_if}; from course_utils import {module}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "ImportError: course_utils explains with TensorFlow, and Keras runs on j"
+    )
+    assert "KERAS_BACKEND" in last
