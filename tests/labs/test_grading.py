@@ -178,7 +178,7 @@ def course(tmp_path_factory):
                 ),
             ),
         )
-        rows = grade.grade(submitted, out, seconds=6, memory=3, say=lambda line: None)
+        rows = grade.grade(submitted, out, seconds=10, memory=3, say=lambda line: None)
     return {row["student"]: row for row in rows}, out, victim
 
 
@@ -224,8 +224,8 @@ def test_open_questions_wait_for_a_reader_where_there_is_something_to_read(cours
     ("student", "word"),
     [
         ("crash", "ended the kernel"),
-        ("endless", "had run for 6 seconds"),
-        ("chatty", "had run for 6 seconds"),
+        ("endless", "had run for 10 seconds"),
+        ("chatty", "had run for 10 seconds"),
         ("bytes", "not UTF-8"),
         ("broken", "no notebook"),
         ("letter", "no notebook in this folder"),

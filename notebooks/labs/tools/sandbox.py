@@ -45,7 +45,7 @@ FILE = 4096  # bytes, at least, that a file takes from that and from the memory
 PROCESSES = 300  # processes and threads at once
 OURS = 3 * GIGABYTE  # of addresses, for this side; a flood of messages ends it, not the machine
 HOME = str(Path("/tmp") / "student")
-IDLE = 3  # times its seconds that a cell may take without using the processor, on a busy machine
+BUSY = 10  # times its seconds that a cell may take if it mostly waits for the processor
 PATIENCE = 30  # seconds for a kernel to say that it is still there
 SOCKETS = "/run/kernel"
 STARTUP = 120  # seconds that a kernel may take to answer
@@ -246,11 +246,12 @@ class Run:
     async def attempt(self, client, cell, index):
         """Run one cell; returns None, or what the cell did to its kernel."""
         full = self.put_out > TOTAL
-        client.printed, client.pictures, self.excess = full * OUTPUT, full * PICTURES, None
-        left = max(self.deadline - time.monotonic(), 1)
-        client.timeout = int(min(IDLE * self.cell_seconds, left)) or 1
+        client.printed, client.pictures = full * OUTPUT, full * PICTURES
+        self.excess, self.waited = None, 0.0
+        limit = int(min(self.cell_seconds, max(self.deadline - time.monotonic(), 1)))
+        client.timeout = BUSY * limit
         client.allow_errors = True
-        watch = asyncio.create_task(self.watch(client.km))
+        watch = asyncio.create_task(self.watch(client.km, limit))
         try:
             if cell.metadata.get("nbgrader", {}).get("grade"):
                 fresh = nbformat.v4.new_code_cell(FRESH_CHECKS)
@@ -267,34 +268,36 @@ class Run:
         finally:
             watch.cancel()
             self.put_out += min(client.printed, OUTPUT) + min(client.pictures, PICTURES)
+            self.deadline += self.waited
         return self.excess
 
-    async def watch(self, manager):
+    async def watch(self, manager, limit):
         """End a kernel whose processes and files are too large or too many, or take too long.
 
-        A cell has its seconds on the clock and on the processor too: where other programs take
-        most of that, an innocent cell is not stopped for it.
+        A cell has `limit` seconds, and those are not counted in which it waited for a processor:
+        where other programs take most of it, an innocent cell is not stopped for that.
         """
         begun, before = time.monotonic(), None
         while True:
             await asyncio.sleep(0.3)
             processes = psutil.Process().children(recursive=True)
-            memory, threads, used = manager.written(), 0, 0
+            sizes, threads = {0: 0}, 0
             for process in processes:
                 try:
-                    memory += process.memory_info().rss
+                    sizes[process.pid] = process.memory_info().rss
                     threads += process.num_threads()
-                    used += sum(process.cpu_times()[:2])
                 except psutil.Error:
                     continue
+            memory = manager.written() + sum(sizes.values())
+            now = delays(max(sizes, key=sizes.get))  # of the kernel, for which the others are small
+            before = now if before is None else before
+            self.waited = max([now[t] - before.get(t, 0) for t in now], default=self.waited)
             if memory > self.gigabytes * GIGABYTE:
                 self.excess = f"The cell was stopped: it took over {self.gigabytes:g} GB of memory."
             elif threads > PROCESSES:
                 self.excess = f"The cell was stopped: it had started over {PROCESSES} processes."
-            before = used if before is None else before
-            if min(time.monotonic() - begun, used - before) > self.cell_seconds:
-                seconds = f"{self.cell_seconds:g} seconds"
-                self.excess = f"The cell was stopped: it had run for {seconds}."
+            elif time.monotonic() - begun - self.waited > limit:
+                self.excess = f"The cell was stopped: it had run for {limit} seconds."
             if self.excess:
                 kill(processes)
                 return
@@ -313,6 +316,17 @@ class Run:
         """Execute the notebook, with a folder for its kernels' sockets."""
         with tempfile.TemporaryDirectory(prefix="lab") as self.folder:
             asyncio.run(self.execute())
+
+
+def delays(process):
+    """How many seconds each thread of a process has waited for a processor, as Linux counts it."""
+    found = {}
+    for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        try:
+            found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):  # it has ended
+            continue
+    return found
 
 
 async def leaves(client):
