@@ -73,7 +73,12 @@ LARGEST = {
 }
 
 
-@pytest.mark.parametrize("name", LARGEST)
+SLOW = ("plain.png", "lossy.webp", "lossless.webp")  # as many seconds to write as to read
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LARGEST]
+)
 def test_the_largest_photo_takes_no_more(tmp_path, name):
     (width, height), options = LARGEST[name]
     tile = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)

@@ -24,10 +24,14 @@ sys.path.insert(0, str(TOOLS))
 import grade  # noqa: E402
 import release  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("bwrap") and shutil.which("prlimit")),
-    reason="students' notebooks run in a sandbox or not at all: apt-get install bubblewrap",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (shutil.which("bwrap") and shutil.which("prlimit")),
+        reason="students' notebooks run in a sandbox or not at all: apt-get install bubblewrap",
+    ),
+    # A student has copied a cell.
+    pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId"),
+]
 DOUBLE = '''def double(x):
     """Twice x."""
     ### BEGIN SOLUTION
