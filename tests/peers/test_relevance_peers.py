@@ -47,10 +47,11 @@ NORMED = [
     *(conv(16, size=1), NORM, RELU),
     *(conv(16, dilation=2), RELU, AVERAGE, conv(10), RELU, MEAN, FLATTEN, dense(5)),
 ]
+# What is added is not negative: where terms cancel, relevance is a ratio of two small numbers, and
+# float32 tells both libraries another one.
 RESIDUAL = [
     *(conv(8), NORM, RELU),
-    plus(conv(8), NORM, RELU, conv(8), NORM),
-    RELU,
+    plus(conv(8), NORM, RELU, conv(8), NORM, RELU),
     plus(conv(24, size=1), RELU, conv(depthwise=True), RELU, conv(8, size=1), NORM, RELU),
     *(conv(16, stride=2), RELU, MEAN, FLATTEN, dense(5)),
 ]

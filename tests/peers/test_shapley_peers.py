@@ -52,6 +52,7 @@ def test_the_tank_detector_has_the_values_of_kernel_shap_within_the_errors(tmp_p
     drawn = explain_parts(detector, image, 1, segments=segments, samples=1000)
     theirs = by_shap({"kernel": logits}, tmp_path)["kernel"]
     np.testing.assert_allclose(theirs.sum(), drawn.values.sum(), atol=1e-3)
-    # Each is off by a standard error or so of its own; twelve parts of which the worst counts.
-    assert (np.abs(drawn.values - theirs) < 4 * np.hypot(drawn.errors, drawn.errors)).all()
-    assert np.sqrt(((drawn.values - theirs) ** 2).mean()) < 2 * np.sqrt((drawn.errors**2).mean())
+    # Both drew about as many samples. shap's errors are alike for all parts, ours are not.
+    printed = np.sqrt((drawn.errors**2).mean())
+    assert np.abs(theirs - exact).max() < 4 * printed
+    assert np.sqrt(((drawn.values - theirs) ** 2).mean()) < 2 * printed
