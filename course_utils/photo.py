@@ -105,7 +105,7 @@ def _check_save(save):
     if not isinstance(save, (str, os.PathLike)) or Path(save).suffix.lower() != ".png":
         raise ValueError(f"save must be the path of a .png file, got {str(save)!r}.")
     path = Path(save).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"the figure cannot be saved as {path}: that is a folder.")
     try:
         _beside(path).write_bytes(b"")

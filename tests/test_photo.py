@@ -108,6 +108,39 @@ def test_it_saves_a_png_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no/such/folder/mine.png", "No such file or directory. Name a folder that exists"),
+        ("folder.png", "that is a folder"),
+        ("x" * 300 + ".png", "File name too long"),
+        (3, "save must be the path of a .png file, got '3'"),
+    ],
+)
+def test_what_cannot_be_saved_is_found_out_before_anything_runs(
+    path, message, tmp_path, monkeypatch
+):
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr(photo, "predict", None)
+    path = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(ValueError, match=message):
+        photo.explain_photo("coffee", 0, classifier=small_classifier(), save=path)
+    assert [found.name for found in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_the_home_folder_is_known_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert photo._check_save("~/mine.png") == tmp_path / "mine.png"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_of_one_is_a_photo_and_of_two_is_not():
+    pixels = load_photo("coffee", None)
+    np.testing.assert_array_equal(photo._one(pixels[np.newaxis]), pixels)
+    with pytest.raises(ValueError, match="explains one photo, got 2"):
+        photo.explain_photo(np.stack([pixels, pixels]), classifier=small_classifier())
+
+
+@pytest.mark.parametrize(
     ("target", "message"),
     [
         ("panda bear", "the network has no class 'panda bear'"),

@@ -561,3 +561,32 @@ def test_a_tensor_outside_its_storage_is_refused(build_script):
         script._array(numbers, 1, (2, 3), (3, 1))
     with pytest.raises(ValueError, match="outside its storage"):
         script._array(numbers, 0, (2, 3), (-3, 1))
+
+
+def png(depth, colour, row, transparent):
+    """A PNG, two pixels wide, from its raw bits: Pillow writes no such depths."""
+    parts = {b"IHDR": struct.pack(">IIBBBBB", 2, 1, depth, colour, 0, 0, 0)}
+    parts |= {b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "transparent", "expected"),
+    [
+        (16, 0, b"\x12\x34\x80\x00", b"\x12\x34", [[255] * 3, [128] * 3]),
+        (16, 0, b"\x12\x35\x80\x00", b"\x12\x34", [[18] * 3, [128] * 3]),
+        (16, 2, b"\x12\x34\x56\x78\x9a\xbc\x80\0\0\0\xff\xff", b"\x12\x34\x56\x78\x9a\xbc",
+         [[255] * 3, [128, 0, 255]]),
+        (8, 0, b"\x12\x80", b"\0\x12", [[255] * 3, [128] * 3]),
+        (4, 0, b"\x3a", b"\0\x03", [[255] * 3, [170] * 3]),
+        (2, 0, b"\x60", b"\0\x01", [[255] * 3, [170] * 3]),
+        (1, 0, b"\x40", b"\0\x00", [[255] * 3, [255] * 3]),
+    ],
+)  # fmt: skip
+def test_a_transparent_colour_is_white_at_every_depth(depth, colour, row, transparent, expected):
+    photo = datasets.load_photo(png(depth, colour, row, transparent), None)
+    np.testing.assert_array_equal(photo, [expected])
