@@ -496,3 +496,29 @@ def test_a_rectangle_is_painted_with_finger_keys_and_sliders(folder, open_tab):
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("ArrowDown")
     assert result(page)["box"] == {"row": 21, "column": 20, "height": 8, "width": 7}
+
+
+@pytest.mark.parametrize(
+    ("patch", "fill", "patches"),
+    [(8, "black", "side by side"), (8, "the scene's mean colour", "overlapping by half")],
+)
+def test_acquit_equals_the_package(patch, fill, patches, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "acquit")
+    checks.unfold(page)
+    page.get_by_label(f"{patch} × {patch}", exact=True).check()
+    page.get_by_label(patches, exact=True).check()
+    page.get_by_label(fill, exact=True).check()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    found = result(page)
+    image, sky, _ = scene(0, "cloudy")
+    colour = image.mean(axis=(0, 1)) if "mean" in fill else 0.0
+    stride = patch // (2 if "half" in patches else 1)
+    options = {"patch": patch, "stride": stride, "fill": colour, "score": "logit"}
+    model = models.load_trained("scenes_confounded")
+    expected = occlusion.occlusion_map(model, image[np.newaxis], 1, **options)
+    np.testing.assert_allclose(np.reshape(found["map"], (1, 64, 64)), expected, atol=1e-4)
+    share = metrics.mass_inside(expected, sky[np.newaxis])[0]
+    np.testing.assert_allclose(found["sky"], share, atol=1e-3)
+    solved = page.locator(".challenge").get_attribute("data-solved") is not None
+    assert solved == (share <= sky.mean()) == ("mean" in fill)
