@@ -2,8 +2,8 @@
 
 import {
   button, challenge, choose, collectDrops, cover, drawImage, drawMap, drawOutline, explorable,
-  gradientOf, load, make, makeCanvas, makeNetwork, massInside, more, oncePerFrame, patchPlaces,
-  pick, play, readScene, share, statusLine,
+  gradientOf, largestOf, load, make, makeCanvas, makeNetwork, massInside, more, occlusionMap,
+  oncePerFrame, patchPlaces, pick, play, readScene, share, statusLine,
 } from "./core/index.js";
 
 const SHAPE = [64, 64, 3];
@@ -21,10 +21,7 @@ explorable("acquit", async (live, root) => {
   const fill = choose("Cover with",
     { black: "black", grey: "grey", white: "white", mean: "the scene's mean colour" }, begin);
   const overlap = choose("Patches", { 1: "side by side", 2: "overlapping by half" }, begin);
-  const which = pick("Scene", { 0: "first", 1: "second", 2: "third", 3: "fourth" }, () => {
-    scale = undefined;
-    begin();
-  });
+  const which = pick("Scene", { 0: "first", 1: "second", 2: "third", 3: "fourth" }, takeScene);
   const status = statusLine();
   const task = challenge("Acquit it: find a patch and a colour for which the sky gets no more of " +
     "the red than its share of the area.");
@@ -32,10 +29,16 @@ explorable("acquit", async (live, root) => {
   const picture = makeCanvas(SHAPE, ""), map = makeCanvas(SHAPE, "");
   const caption = make("p", { className: "hint" });
 
-  function begin() {
-    stop();
+  // All maps of a scene have the scale of the chapter's, so that a fainter one looks it.
+  function takeScene() {
     scene = all[which.value];
     image = scene.cloudy;
+    scale = largestOf(occlusionMap(score, image, SHAPE, { patch: 8, fill: [0, 0, 0] }));
+    begin();
+  }
+
+  function begin() {
+    stop();
     colour = { black: [0, 0, 0], grey: [0.5, 0.5, 0.5], white: [1, 1, 1], mean: meanOf(image) }[fill.value];
     drops = collectDrops(SHAPE);
     complete = false;
@@ -60,7 +63,6 @@ explorable("acquit", async (live, root) => {
   function draw() {
     const heat = drops.map(), size = Number(patch.value), middle = (64 - size) / 2;
     const largest = Math.max(...heat), sky = massInside(heat, scene.sky), area = share(scene.sky);
-    scale ??= complete ? largest : undefined; // of the first map, so that a fainter one looks it
     drawImage(picture, cover(image, SHAPE, [8, middle], size, colour), SHAPE);
     picture.setAttribute("aria-label", `The scene, a tank under clouds, with a ${fill.value} patch ` +
       `of ${size} by ${size} pixels.`);
@@ -98,12 +100,11 @@ explorable("acquit", async (live, root) => {
       fill.value = "black";
       overlap.value = "1";
       which.value = "0";
-      scale = undefined;
       task.reset();
-      begin();
+      takeScene();
     })),
     more("More settings", overlap, which), status, task);
-  begin();
+  takeScene();
   draw();
 });
 
