@@ -47,7 +47,7 @@ OURS = 3 * GIGABYTE  # of addresses, for this side; a flood of messages ends it,
 HOME = str(Path("/tmp") / "student")
 BUSY = 10  # times its seconds that a cell may take if it mostly waits for the processor
 PATIENCE = 30  # seconds for a kernel to say that it is still there
-SOCKETS = "/run/kernel"
+SOCKETS, KERNEL = "/run/kernel", "/run/kernel.py"
 STARTUP = 120  # seconds that a kernel may take to answer
 TOO_LATE = "It was not run: the whole notebook had used up its time."
 # The student's code may have changed what the checks do: tests get them anew.
@@ -83,8 +83,9 @@ def cage(folder, memory):
     for path in ("/dev/shm", "/tmp"):
         command += ["--size", str(DISK), "--tmpfs", path]
     command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
-    for path in (*visible, folder, kernel.__file__):
+    for path in (*visible, folder):
         command += ["--ro-bind-try", str(path), str(path)]
+    command += ["--ro-bind", kernel.__file__, KERNEL]
     for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
         command += ["--ro-bind", str(fonts), f"{HOME}/matplotlib/{fonts.name}"]
     build = str(data / "build")  # the scripts that planted the labs' defects
@@ -112,7 +113,7 @@ class CagedKernel(AsyncKernelManager):
 
     def format_kernel_cmd(self, extra_arguments=None):
         """The kernel's command, behind that of the sandbox."""
-        return [*self.cage, sys.executable, kernel.__file__, "-f", self.connection_file]
+        return [*self.cage, sys.executable, KERNEL, "-f", self.connection_file]
 
     async def connect(self, seconds):
         """Hold on to the sockets in the sandbox, seen from here, before a student's code runs."""
