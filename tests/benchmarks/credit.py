@@ -153,6 +153,7 @@ def lines(timings):
 
 
 def main(rounds=5):
+    keras.config.disable_interactive_logging()  # tf-keras-vis calls predict
     scenes = datasets.make_scenes(64, confounded=False, seed=0).images
     detector = Setting(models.load_trained("scenes_fair"), scenes, 64, 1000)
     classifier = models.imagenet_classifier()
