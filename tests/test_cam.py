@@ -58,7 +58,8 @@ def two_parts(seed=0, shape=SHAPE):
     x = layers.BatchNormalization()(x)
     x = layers.MaxPooling2D(2, padding="same")(x)
     x = layers.Add()([x, layers.Conv2D(6, 3, padding="same")(x)])
-    body = keras.Model(inputs, layers.LeakyReLU(name="maps")(x), name="body")
+    # With oneDNN, TensorFlow takes 0.2 for any other slope of a LeakyReLU behind a sum.
+    body = keras.Model(inputs, layers.LeakyReLU(0.2, name="maps")(x), name="body")
     inputs = keras.Input(body.output_shape[1:])
     x = layers.Dropout(0.5)(layers.MaxPooling2D(2, name="pool")(inputs))
     x = layers.Dense(8, activation="tanh")(layers.Flatten()(x))
