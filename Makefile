@@ -62,9 +62,9 @@ test test-all: env
 test-anywhere: env
 	$(BIN)/python tests/anywhere.py $(if $(WHOLE),--whole)
 
-# Libraries the package is compared with on request, which the course never needs. torch is its
-# build for processors alone; where pip finds only the one for GPUs, its hash does not fit: point
-# PIP_EXTRA_INDEX_URL at PyTorch's own index.
+# Libraries the package is compared with on request, which the course never needs. On Linux torch
+# has to be its build for processors alone (the lock has that of Python 3.11 on x86-64): where pip
+# does not find it by itself, tell it with PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL.
 peers-env: .venv/peers/ready
 
 .venv/peers/ready: tests/peers/requirements.lock | env
