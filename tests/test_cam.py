@@ -163,7 +163,7 @@ def test_it_is_the_class_activation_map_where_a_dense_layer_follows_the_means(
     expected = np.maximum(maps @ kernel[:, target], 0)
     largest = expected.max(axis=(1, 2), keepdims=True)
     expected = np.divide(expected, largest, out=np.zeros_like(expected), where=largest > 0)
-    np.testing.assert_allclose(grad_cam(model, images, target), expected, atol=1e-5)
+    np.testing.assert_allclose(grad_cam(model, images, target), expected, atol=1e-4)
 
 
 @functools.cache
@@ -201,7 +201,7 @@ def test_functional_networks_with_an_add_and_batch_normalisation_give_what_a_han
     assert (expected.max(axis=(1, 2)) == 1).all()
     model = joined(body, tail, layers.Activation(head))
     found = grad_cam(model, images, [3, 0, 2], layer=body.layers[-1].name)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(14, 8, 3), (9, 23, 3)])
@@ -211,7 +211,7 @@ def test_networks_for_images_of_any_size_give_what_a_hand_does(shape):
     expected = by_hand(body, tail, images, [3, 0, 2])
     assert (expected.max(axis=(1, 2)) == 1).any()
     found = grad_cam(joined(body, tail, layers.Softmax()), images, [3, 0, 2])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def of_any_size():
@@ -233,10 +233,10 @@ def test_one_sigmoid_output_has_two_classes():
     assert none.any(axis=(1, 2)).all()
     for score in ("logit", "probability"):
         found = grad_cam(model, IMAGES, 1, score=score, layer="maps")
-        np.testing.assert_allclose(found, one, atol=1e-5)
+        np.testing.assert_allclose(found, one, atol=1e-4)
         found = grad_cam(model, IMAGES, [0, 1, 0], score=score, layer="maps")
-        np.testing.assert_allclose(found[[0, 2]], none[[0, 2]], atol=1e-5)
-        np.testing.assert_allclose(found[1], one[1], atol=1e-5)
+        np.testing.assert_allclose(found[[0, 2]], none[[0, 2]], atol=1e-4)
+        np.testing.assert_allclose(found[1], one[1], atol=1e-4)
 
 
 def sequential_of(body, tail):
@@ -266,7 +266,7 @@ def test_nested_networks_give_what_a_hand_does(make):
     model = make(body, tail)
     for layer in ("maps", body.layers[-1]):
         found = grad_cam(model, IMAGES, [1, 2, 3], layer=layer)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_layer_goes_by_name_path_index_or_itself():
@@ -276,7 +276,7 @@ def test_a_layer_goes_by_name_path_index_or_itself():
     # The body as a whole puts out the maps of its last layer.
     for layer in ("maps", "body/maps", body.layers[-1], "body", body, 0, -3, np.int64(0)):
         found = grad_cam(model, IMAGES, 1, layer=layer)
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=str(layer))
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=str(layer))
     other = grad_cam(model, IMAGES, 1, layer="pool")
     assert not np.allclose(other, expected, atol=0.05)
 
@@ -300,7 +300,7 @@ def test_layers_of_equal_names_are_not_confused():
         expected /= np.where(largest > 0, largest, 1)  # nothing speaks for the class: zeros
         for layer in (part.layers[1], f"{part.name}/conv"):
             found = grad_cam(model, IMAGES, 1, layer=layer)
-            np.testing.assert_allclose(found, expected, atol=1e-5)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
     with pytest.raises(ValueError, match=r"several layers 'conv': branch_1/conv, branch_2/conv"):
         grad_cam(model, IMAGES, 1, layer="conv")
 
@@ -315,7 +315,7 @@ def test_a_layer_that_is_called_twice_counts_where_it_was_called_last():
     maps = conv(first(IMAGES)).numpy()
     expected = np.maximum(maps @ model.layers[-1].kernel.numpy()[:, 0], 0)
     expected /= expected.max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(grad_cam(model, IMAGES, 0, layer=conv), expected, atol=1e-5)
+    np.testing.assert_allclose(grad_cam(model, IMAGES, 0, layer=conv), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_batches_do_not_matter_and_the_same_call_gives_the_same_bits():
     assert np.array_equal(images, kept)
     for batch_size in (1, 3, 100):
         np.testing.assert_allclose(
-            grad_cam(model, images, targets, batch_size=batch_size), first, atol=1e-5
+            grad_cam(model, images, targets, batch_size=batch_size), first, atol=1e-4
         )
 
 
