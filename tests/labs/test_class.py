@@ -14,7 +14,6 @@ import threading
 import unicodedata
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -33,7 +32,8 @@ import unpack  # noqa: E402
 
 DOUBLE, TRIPLE = "def double(x):\n    return x + x", "def triple(x):\n    return x * 3"
 WHY = "Because twice is what was asked."
-CHECK = "checks._engine.compare(checks._engine.call({0}, {1}), {2}, what='{0}({1})')"
+ENGINE = "from course_utils.labs import _engine\n"
+CHECK = "_engine.compare(_engine.call({0}, {1}), {2}, what='{0}({1})')"
 
 
 def marked(cell, grade_id, points=None, solution=False):
@@ -54,7 +54,7 @@ def lab():
         stub = (
             f"def {name}(x):\n    ### BEGIN SOLUTION\n    return {factor} * x\n    ### END SOLUTION"
         )
-        test = CHECK.format(name, 3, 3 * factor)
+        test = ENGINE + CHECK.format(name, 3, 3 * factor)
         hidden = CHECK.format(name, 5, 5 * factor)
         test += f"\n### BEGIN HIDDEN TESTS\n{hidden}\n### END HIDDEN TESTS"
         cells += [
@@ -155,7 +155,7 @@ for harm in (
     except BaseException as error:
         print(type(error).__name__)
 """
-    fool = "checks._engine.compare = checks._engine.call = lambda *args, **named: None"
+    fool = f"{ENGINE}_engine.compare = _engine.call = lambda *args, **named: None"
     shown = f"<img src='{url}/shown'><script>fetch('{url}/shown')</script>"
     cheats = {
         "exit": with_own(answered(blank, **full), "exit()"),
@@ -217,11 +217,11 @@ class Engine:
 
 def run_here(notebook):
     """Execute a well-meant notebook in this process."""
-    names = {"checks": SimpleNamespace(_engine=Engine)}
+    names = {"_engine": Engine}
     for cell in notebook.cells:
         if cell.cell_type == "code" and "import checks" not in cell.source:
             try:
-                exec(cell.source, names)
+                exec(cell.source.removeprefix(ENGINE), names)
             except Exception as error:
                 name = type(error).__name__
                 cell.outputs = [new_output("error", ename=name, evalue="", traceback=[name])]

@@ -38,7 +38,8 @@ DOUBLE = '''def double(x):
     return 2 * x
     ### END SOLUTION'''
 TRIPLE = DOUBLE.replace("double", "triple").replace("Twice", "Thrice").replace("2 *", "3 *")
-COMPARE = "checks._engine.compare(checks._engine.call({0}, {1}), {2}, what='{0}({1})')"
+ENGINE = "from course_utils.labs import _engine\n"
+COMPARE = "_engine.compare(_engine.call({0}, {1}), {2}, what='{0}({1})')"
 
 
 def marked(cell, grade_id, points=None, solution=False):
@@ -66,11 +67,13 @@ def small_lab():
             marked(new_code_cell("import numpy as np\nfrom course_utils import checks"), "setup"),
             new_markdown_cell("## Task 1"),
             marked(new_code_cell(DOUBLE), "double", solution=True),
-            marked(new_code_cell("\n".join(first)), "double_test", 2),
+            marked(new_code_cell(ENGINE + "\n".join(first)), "double_test", 2),
             new_markdown_cell("## Task 2"),
             marked(new_code_cell(TRIPLE), "triple", solution=True),
             marked(
-                new_code_cell("\n".join(["checks.credit(\n    3,", *second, ")"])), "triple_test", 3
+                new_code_cell(ENGINE + "\n".join(["checks.credit(\n    3,", *second, ")"])),
+                "triple_test",
+                3,
             ),
             new_code_cell("print(triple(4))"),
             new_markdown_cell("## Task 3"),
@@ -96,6 +99,7 @@ RIGHT = {
 }
 HARM = """
 import os, signal, socket, subprocess
+from course_utils.labs import _engine
 for harm in (
     lambda: open({victim!r}, "w").write("spoilt"),
     lambda: os.kill(os.getppid(), signal.SIGKILL),
@@ -103,7 +107,7 @@ for harm in (
     lambda: socket.create_connection(("1.1.1.1", 53), timeout=3),
     lambda: subprocess.run(["touch", {victim!r}], check=True),
     lambda: setattr(checks, "credit", lambda points, *tries: 100),
-    lambda: setattr(checks._engine, "compare", lambda *args, **named: None),
+    lambda: setattr(_engine, "compare", lambda *args, **named: None),
 ):
     try:
         harm()
