@@ -182,6 +182,8 @@ def maps_first(model, layer):
 
 def check_built(model):
     """Raise ValueError if `model` has no weights and shapes yet."""
+    if not isinstance(model, keras.Model):
+        check_graph(model)
     if not model.built or not model.layers:
         raise ValueError(
             "the model is not built yet, so its layers have no shapes. Give it an "
