@@ -563,17 +563,6 @@ def test_a_tensor_outside_its_storage_is_refused(build_script):
         script._array(numbers, 0, (2, 3), (-3, 1))
 
 
-def png(depth, colour, row, transparent):
-    """A PNG, two pixels wide, from its raw bits: Pillow writes no such depths."""
-    parts = {b"IHDR": struct.pack(">IIBBBBB", 2, 1, depth, colour, 0, 0, 0)}
-    parts |= {b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts.items()
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 @pytest.mark.parametrize(
     ("depth", "colour", "row", "transparent", "expected"),
     [
@@ -588,5 +577,5 @@ def png(depth, colour, row, transparent):
     ],
 )  # fmt: skip
 def test_a_transparent_colour_is_white_at_every_depth(depth, colour, row, transparent, expected):
-    photo = datasets.load_photo(png(depth, colour, row, transparent), None)
+    photo = datasets.load_photo(png(2, 1, depth, colour, b"\0" + row, tRNS=transparent), None)
     np.testing.assert_array_equal(photo, [expected])

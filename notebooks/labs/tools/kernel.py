@@ -6,7 +6,6 @@ that, for it runs in the same process; then the outer end closes itself to messa
 
 import json
 
-from ipykernel.kernelapp import launch_new_instance
 from jupyter_client.session import Session
 
 TEXT = 100_000  # characters of one text
@@ -45,5 +44,8 @@ def send(session, stream, message, content=None, *args, **kwargs):
 
 
 if __name__ == "__main__":
+    # Not above: imported by sandbox.py, it would make tqdm take that process for a notebook.
+    from ipykernel.kernelapp import launch_new_instance
+
     Session.send = send
     launch_new_instance()
