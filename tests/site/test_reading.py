@@ -15,7 +15,7 @@ PUBLISHED = "--" not in CONFIG["repository"]["url"]
 
 pytestmark = pytest.mark.site
 
-CODE, FIGURES = 0.5, 0.05  # of a chapter's height: at most open code, at least figures
+CODE, FIGURES = 0.5, 0.03  # of a chapter's height: at most open code, at least figures
 # The share of the page's height that open code and figures take, and blocks that are cut off at
 # the side though nothing shows that they scroll.
 SHARES = """() => {
