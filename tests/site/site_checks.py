@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
+from playwright.sync_api import TimeoutError as StillWaiting
 
 ROOT = Path(__file__).parents[2]
 AXE = {
@@ -87,6 +88,14 @@ def resize(page, width):
     page.set_viewport_size({"width": width, "height": SIZES[width]})
     page.evaluate("window.scrollTo(0, 0)")
     still(page)
+    # The theme gives what scrolls a tab stop a moment after the size has changed. What has none
+    # after two seconds, axe reports.
+    with contextlib.suppress(StillWaiting):
+        page.wait_for_function(
+            """() => [...document.querySelectorAll('pre, .pst-scrollable-table-container')].every(
+              e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)""",
+            timeout=2000,
+        )
 
 
 def still(page):
