@@ -119,6 +119,19 @@ def test_its_figures_have_alt_text(path):
 
 
 @each_chapter
+def test_its_figures_have_captions_of_their_own(path):
+    _, code, _ = read(path)
+    shown = [cell.metadata.mystnb for cell in code if "image" in cell.metadata.get("mystnb", {})]
+    captions = [part.get("figure", {}).get("caption", "") for part in shown]
+    for part, caption in zip(shown, captions, strict=True):
+        assert 20 <= len(caption) <= 240, f"no caption, or a long one, for: {part.image.alt}"
+        assert caption.endswith((".", "?")), caption
+        assert caption not in part.image.alt, "a caption says what to see, not what there is"
+        assert part.image.alt not in caption
+    assert len(set(captions)) == len(captions)
+
+
+@each_chapter
 def test_its_solutions_are_folded_in_all_three_places(path):
     notebook, code, text = read(path)
     solutions = [cell for cell in code if cell.source.startswith("# @title Solution\n")]

@@ -68,6 +68,10 @@ def wrap_explorables(app, doctree):
         for output in [n for n in cell.children if n.get("nb_element") == "cell_code_output"]:
             opening, closing = explorables.element(name, "|").split("|")
             place = cell.index(output)
+            for caption in list(output.findall(nodes.caption)):  # stays when the picture goes
+                caption.parent.remove(caption)
+                text = nodes.paragraph("", "", *caption.children, classes=["figure-caption"])
+                cell.insert(place + 1, text)
             cell.insert(place + 1, nodes.raw("", closing, format="html"))
             cell.insert(place, nodes.raw("", opening, format="html"))
 
