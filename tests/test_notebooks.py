@@ -147,6 +147,17 @@ def test_its_solutions_are_folded_in_all_three_places(path):
     assert [c for c in code if "hide-cell" in c.metadata.get("tags", [])] == solutions
 
 
+@each_notebook
+def test_what_it_folds_is_folded_in_all_three_places(path):
+    _, code, _ = read(path)
+    for cell in code:
+        if "hide-input" in cell.metadata.get("tags", []):
+            assert cell.source.startswith("# @title "), cell.source
+            assert cell.metadata.jupyter.source_hidden
+            assert cell.metadata.cellView == "form"
+            assert cell.metadata.mystnb.code_prompt_show
+
+
 @each_chapter
 def test_it_has_a_quiz_of_at_least_three_questions(path):
     _, code, _ = read(path)
