@@ -74,7 +74,8 @@ peers-env: .venv/peers/ready
 	@touch $@
 
 test-peers: peers-env
-	$(BIN)/python -m pytest tests/peers/test_relevance_peers.py tests/peers/test_shapley_peers.py
+	$(BIN)/python -m pytest tests/peers/test_relevance_peers.py tests/peers/test_shapley_peers.py \
+		tests/peers/test_concepts_peers.py
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }

@@ -14,6 +14,8 @@ __all__ = [
     "attack",
     "cam",
     "checks",
+    "concepts",
+    "counterfactual",
     "datasets",
     "embedding",
     "gradients",

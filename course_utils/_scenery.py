@@ -1,7 +1,8 @@
 """Draws the scenes of datasets.make_scenes: a field under a sky, perhaps with a tank in it.
 
-A canvas is uint8 (256, 256, 4): red, green, blue, and what the pixel shows (LAND, SKY or TANK).
-Every stroke sets all four, so the truth about a picture cannot part from the picture.
+A canvas is uint8 (256, 256, 4): red, green, blue, and what the pixel shows, one of seven things.
+Every stroke sets all four, so the truth about a picture cannot part from the picture. What lies in
+a shadow counts as grass.
 """
 
 import cv2
@@ -9,10 +10,10 @@ import numpy as np
 
 SIZE, FINE = 64, 4  # a picture's size, and how many times finer it is drawn
 WIDE = SIZE * FINE
-LAND, SKY, TANK = 0, 1, 2
+GRASS, SKY, TANK, HILLS, TREES, BUSHES, ROCKS = range(7)  # in the order of datasets.THINGS
 
 # Colours go from shade to light, or from far to near.
-GRASS = np.array([(176, 180, 104), (98, 132, 54)])
+MEADOW = np.array([(176, 180, 104), (98, 132, 54)])
 LEAVES = np.array([(36, 62, 30), (56, 90, 38), (88, 122, 52)])
 NEEDLES = np.array([(26, 52, 40), (48, 82, 56)])
 STONE = np.array([(84, 82, 74), (124, 120, 108), (162, 156, 142)])
@@ -35,13 +36,13 @@ def draw_scene(tank, cloudy, land, sky):
 
 
 def shrink(canvas):
-    """Return a canvas's picture, float32 (64, 64, 3) in 0..1, and its masks of sky and of tank.
+    """Return a canvas's picture, float32 (64, 64, 3) in 0..1, and its masks, bool (64, 64, 7).
 
-    A pixel belongs to a mask if at least half of the 16 fine pixels it is made of do.
+    A pixel belongs to the mask of a thing if at least half of its 16 fine pixels show that.
     """
     picture = np.float32(_shrink(canvas)[..., :3]) / 255
-    sky, tank = (_shrink(np.float32(canvas[..., 3] == thing)) >= 0.5 for thing in (SKY, TANK))
-    return picture, sky, tank
+    shows = canvas[..., 3:] == np.arange(7, dtype=np.uint8)
+    return picture, _shrink(np.float32(shows)) >= 0.5
 
 
 def _shrink(array):
@@ -79,13 +80,13 @@ def _draw_field(canvas, horizon, rng):
     """Draw two ridges of hills, and the field before them."""
     for height, colour in ((26, (126, 152, 162)), (12, (102, 136, 96))):
         ridge = horizon - height * _noise(1, 6, 1, WIDE, rng)[0]
-        _fill(canvas, [(0, WIDE), *enumerate(ridge), (WIDE, WIDE)], colour, LAND)
+        _fill(canvas, [(0, WIDE), *enumerate(ridge), (WIDE, WIDE)], colour, HILLS)
     rows = WIDE - horizon
     speckle = 0.16 * rng.random((rows, WIDE), np.float32)
     light = 0.8 + 0.22 * _noise(9, 4, rows, WIDE, rng) + speckle
-    grass = _blend(*GRASS, np.linspace(0, 1, rows))[:, None]
+    grass = _blend(*MEADOW, np.linspace(0, 1, rows))[:, None]
     canvas[horizon:, :, :3] = grass * light[..., None]
-    canvas[horizon:, :, 3] = LAND
+    canvas[horizon:, :, 3] = GRASS
 
 
 def _plan(tank, horizon, rng):
@@ -128,7 +129,7 @@ def _draw_tank(canvas, x, y, width, rng):
     for _ in range(7):
         foot = x + width * rng.uniform(-0.5, 0.5)
         blade = [(foot, y + 2), (foot + rng.uniform(-3, 3), y - rng.uniform(2, 9))]
-        _line(canvas, blade, 2, GRASS[1] * rng.uniform(0.8, 1.1), LAND)
+        _line(canvas, blade, 2, MEADOW[1] * rng.uniform(0.8, 1.1), GRASS)
 
 
 def _fill_camouflage(canvas, corners, rng):
@@ -145,27 +146,27 @@ def _fill_camouflage(canvas, corners, rng):
 def _draw_tree(canvas, x, y, width, rng):
     tall = width * rng.uniform(1.0, 1.5)
     _draw_shadow(canvas, x, y, width)
-    _line(canvas, [(x, y), (x, y - 0.6 * tall)], 0.12 * width, (84, 64, 44), LAND)
+    _line(canvas, [(x, y), (x, y - 0.6 * tall)], 0.12 * width, (84, 64, 44), TREES)
     leaves = LEAVES * rng.uniform(0.85, 1.2)
-    _draw_clump(canvas, x, y - 0.75 * tall, 0.42 * width, 0.4 * width, leaves, LAND, rng)
+    _draw_clump(canvas, x, y - 0.75 * tall, 0.42 * width, 0.4 * width, leaves, TREES, rng)
 
 
 def _draw_fir(canvas, x, y, width, rng):
     tall = width * rng.uniform(1.6, 2.4)
     _draw_shadow(canvas, x, y, width)
-    _line(canvas, [(x, y), (x, y - 0.3 * tall)], 0.12 * width, (74, 56, 40), LAND)
+    _line(canvas, [(x, y), (x, y - 0.3 * tall)], 0.12 * width, (74, 56, 40), TREES)
     shade, light = NEEDLES * rng.uniform(0.85, 1.2)
     for low, spread in ((0.12, 0.5), (0.36, 0.4), (0.6, 0.28)):
         foot, tip = y - low * tall, y - min(1, low + 0.45) * tall
         left, right = x - spread * width, x + spread * width
-        _fill(canvas, [(left, foot), (right, foot), (x, tip)], shade, LAND)
-        _fill(canvas, [(left, foot), (x, foot), (x, tip)], light, LAND)
+        _fill(canvas, [(left, foot), (right, foot), (x, tip)], shade, TREES)
+        _fill(canvas, [(left, foot), (x, foot), (x, tip)], light, TREES)
 
 
 def _draw_bush(canvas, x, y, width, rng):
     _draw_shadow(canvas, x, y, width)
     leaves = LEAVES * rng.uniform(0.85, 1.2)
-    _draw_clump(canvas, x, y - 0.26 * width, 0.42 * width, 0.2 * width, leaves, LAND, rng)
+    _draw_clump(canvas, x, y - 0.26 * width, 0.42 * width, 0.2 * width, leaves, BUSHES, rng)
 
 
 def _draw_rock(canvas, x, y, width, rng):
@@ -174,10 +175,10 @@ def _draw_rock(canvas, x, y, width, rng):
     angles = np.linspace(np.pi, 0, 8)
     high = rng.uniform(0.5, 0.75) * width * rng.uniform(0.8, 1.1, 8) * np.sin(angles)
     across = x + 0.5 * width * np.cos(angles)
-    _fill(canvas, zip(across, y - high, strict=True), middle, LAND)
-    _fill(canvas, [(x, y), *zip(across[4:], y - high[4:], strict=True)], shade, LAND)
+    _fill(canvas, zip(across, y - high, strict=True), middle, ROCKS)
+    _fill(canvas, [(x, y), *zip(across[4:], y - high[4:], strict=True)], shade, ROCKS)
     top = zip(across[2:6], y - high[2:6], strict=True)
-    _fill(canvas, [*top, (x + 0.1 * width, y - 0.4 * high.max())], light, LAND)
+    _fill(canvas, [*top, (x + 0.1 * width, y - 0.4 * high.max())], light, ROCKS)
 
 
 def _draw_clump(canvas, x, y, width, height, shades, what, rng):
@@ -198,7 +199,7 @@ def _draw_shadow(canvas, x, y, width):
     inside = across**2 + down[:, None] ** 2 < 1
     ground = canvas[top:low, left:right]
     ground[inside, :3] = ground[inside, :3] * 0.62
-    ground[inside, 3] = LAND
+    ground[inside, 3] = GRASS
 
 
 def _noise(rows, columns, high, wide, rng):

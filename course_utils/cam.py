@@ -5,7 +5,6 @@ Grad-CAM and its relatives, which differ in the weights.
 
 import functools
 import weakref
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 from keras import layers as kl
 from tqdm.auto import tqdm
 
+from course_utils._inside import watch
 from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._plain import convolves_channels_first, kept
 from course_utils._scores import forward, images_spec, of_target, pick, score_model
@@ -298,12 +298,12 @@ def _compiled(model, layer, combine, first=False):
 
 
 def _has_first(model, layer):
-    """Whether what `_watch` hears of a layer has its channels first, once the model is plain."""
+    """Whether what `watch` hears of a layer has its channels first, once the model is plain."""
     return maps_first(model, layer) and not convolves_channels_first(layer)
 
 
 def _run(model, layer, combine, first, images, targets):
-    with tf.GradientTape(watch_accessed_variables=False) as tape, _watch(layer(), tape) as watched:
+    with tf.GradientTape(watch_accessed_variables=False) as tape, watch(layer(), tape) as watched:
         scores = pick(tf.cast(model()(images, training=False), tf.float32), targets)
     gradients = tape.gradient(scores, watched[-1]) if watched and combine else None
     if gradients is None and combine is not None:
@@ -314,27 +314,3 @@ def _run(model, layer, combine, first, images, targets):
     tensors = [tf.cast(t, tf.float32) for t in (watched[-1], gradients) if t is not None]
     tensors = [tf.transpose(t, (0, 2, 3, 1)) if first else t for t in tensors]
     return tensors[0] if combine is None else combine(*tensors)
-
-
-@contextmanager
-def _watch(layer, tape):
-    """Let the tape watch whatever the layer puts out meanwhile, however deep it is nested.
-
-    A nested model's layers are not part of the outer model's graph, so no model can be built that
-    ends at one of them; to listen at the layer itself works wherever it is called from.
-    """
-    watched, call, own = [], layer.call, vars(layer).get("call")
-
-    def listen(*arguments, **keywords):
-        output = call(*arguments, **keywords)
-        tape.watch(output)
-        watched.append(output)
-        return output
-
-    layer.call = listen
-    try:
-        yield watched
-    finally:
-        del layer.call
-        if own is not None:  # someone else listens, too
-            layer.call = own

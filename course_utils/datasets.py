@@ -195,6 +195,10 @@ class Scenes(NamedTuple):
     cloudy: np.ndarray
     tank_masks: np.ndarray
     sky_masks: np.ndarray
+    masks: np.ndarray
+
+
+THINGS = ("grass", "sky", "tank", "hills", "trees", "bushes", "rocks")
 
 
 def make_scenes(n, *, confounded, seed):
@@ -219,7 +223,10 @@ def make_scenes(n, *, confounded, seed):
     Scenes
         images float32 (n, 64, 64, 3) in 0..1; labels int64 (n,), 1 where there is a tank; cloudy
         bool (n,); tank_masks and sky_masks bool (n, 64, 64), True on pixels at least half of
-        which show the tank, or the sky. What stands before the sky or the tank is in neither.
+        which show the tank, or the sky; what stands before the sky or the tank is in neither.
+        masks bool (n, 64, 64, 7): the same for each of `THINGS`, the kinds of things that are
+        drawn: "grass", "sky", "tank", "hills", "trees", "bushes", "rocks". A cloud is sky, and
+        what lies in a shadow is grass; no pixel where none of them makes up half is in any.
 
     Raises
     ------
@@ -239,11 +246,12 @@ def make_scenes(n, *, confounded, seed):
     labels = cases % 2
     cloudy = labels == 1 if confounded else cases >= 2
     images = np.empty((n, 64, 64, 3), np.float32)
-    tank_masks, sky_masks = np.empty((2, n, 64, 64), bool)
+    masks = np.empty((n, 64, 64, len(THINGS)), bool)
     for i, (land, sky) in enumerate(zip(rng.spawn(n), rng.spawn(n), strict=True)):
         canvas = _scenery.draw_scene(labels[i] == 1, cloudy[i], land, sky)
-        images[i], sky_masks[i], tank_masks[i] = _scenery.shrink(canvas)
-    return Scenes(images, labels, cloudy, tank_masks, sky_masks)
+        images[i], masks[i] = _scenery.shrink(canvas)
+    of = {thing: np.ascontiguousarray(masks[..., k]) for k, thing in enumerate(THINGS)}
+    return Scenes(images, labels, cloudy, of["tank"], of["sky"], masks)
 
 
 class Speech(NamedTuple):

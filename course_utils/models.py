@@ -40,6 +40,22 @@ def digits_cnn():
 
 
 @channels_last()
+def digits_small_cnn():
+    """Return an untrained digit network that is trained in seconds, compiled.
+
+    Images (N, 28, 28, 1) in 0..1 to probabilities (N, 10); 28,938 parameters.
+    """
+    model = keras.Sequential([keras.Input((28, 28, 1))], name="digits_small_cnn")
+    for k, filters in enumerate((16, 32), start=1):
+        options = {"padding": "same", "activation": "relu", "name": f"conv_{k}"}
+        model.add(layers.Conv2D(filters, 5, 2, **options))
+    model.add(layers.Flatten(name="flatten"))
+    model.add(layers.Dense(10, activation="softmax", name="preds"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@channels_last()
 def squares_cnn():
     """Return an untrained network that can learn the squares, compiled.
 

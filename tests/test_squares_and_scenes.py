@@ -1,5 +1,6 @@
 """The two toys whose truth is known: squares and scenes, and the networks trained on them."""
 
+import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -168,6 +169,19 @@ def test_scenes_with_the_same_seed_are_the_same_bits(fair):
     assert not np.array_equal(fair.images, other.images)
 
 
+@pytest.mark.parametrize(
+    ("confounded", "digest"),
+    [
+        (True, "cc899c30743e0068f3c65490f4cd8f17fcd8ca745ff67ad35d7510c928c3d776"),
+        (False, "fa48582bc53698d2a14e5e867793d62179900c8f4654c0f94c79886f306459a1"),
+    ],
+)
+def test_scenes_are_those_that_were_drawn_before_each_thing_had_a_mask(confounded, digest):
+    scenes = datasets.make_scenes(40, confounded=confounded, seed=3)
+    drawn = b"".join(array.tobytes() for array in scenes[:5])
+    assert hashlib.sha256(drawn).hexdigest() == digest
+
+
 def test_weather_and_tank_are_identical_or_independent(fair, confounded):
     assert np.array_equal(confounded.cloudy, confounded.labels == 1)
     cases, counts = np.unique(2 * fair.cloudy + fair.labels, return_counts=True)
@@ -194,10 +208,10 @@ def test_the_land_does_not_depend_on_the_weather(fair, confounded):
 
 
 def test_scenes_values_types_and_masks(fair):
-    images, labels, cloudy, tank_masks, sky_masks = fair
+    images, labels, cloudy, tank_masks, sky_masks, masks = fair
     assert images.dtype == np.float32
     assert labels.dtype == np.int64
-    assert cloudy.dtype == tank_masks.dtype == sky_masks.dtype == bool
+    assert cloudy.dtype == tank_masks.dtype == sky_masks.dtype == masks.dtype == bool
     assert 0 <= images.min() < 0.1
     assert 0.9 < images.max() <= 1
     assert np.array_equal(tank_masks.any((1, 2)), labels == 1)
@@ -208,6 +222,31 @@ def test_scenes_values_types_and_masks(fair):
     assert sky_masks[:, 0].all()
     assert not sky_masks[:, 30:].any()
     assert 0.3 < sky_masks.mean() < 0.45
+
+
+def test_each_thing_has_its_mask_and_no_pixel_is_in_two(fair):
+    of = {thing: fair.masks[..., k] for k, thing in enumerate(datasets.THINGS)}
+    assert [*of] == ["grass", "sky", "tank", "hills", "trees", "bushes", "rocks"]
+    assert np.array_equal(of["sky"], fair.sky_masks)
+    assert np.array_equal(of["tank"], fair.tank_masks)
+    # A pixel may be two things in exact halves.
+    assert (fair.masks.sum(-1) > 1).mean() < 0.01
+    assert (fair.masks.sum(-1) == 0).mean() < 0.01
+    assert all(of[thing].any((1, 2)).mean() > 0.9 for thing in ("grass", "sky", "hills", "trees"))
+    assert all(0.003 < of[thing].mean() < 0.05 for thing in ("tank", "hills", "bushes", "rocks"))
+
+
+@pytest.mark.parametrize(
+    ("thing", "colours", "strokes"),
+    [("ROCKS", "STONE", "_draw_rock"), ("BUSHES", "LEAVES", "_draw_bush")],
+)
+def test_a_thing_s_mask_is_where_its_colours_are(thing, colours, strokes, monkeypatch):
+    monkeypatch.setattr(_scenery, colours, np.full((3, 3), (255.0, 0, 255)))
+    canvas = np.zeros((256, 256, 4), np.uint8)
+    getattr(_scenery, strokes)(canvas, 120, 160, 40, np.random.default_rng(0))
+    pink = (canvas[..., 0] > 150) & (canvas[..., 1] == 0)
+    assert pink.sum() > 300
+    assert np.array_equal(canvas[..., 3] == getattr(_scenery, thing), pink)
 
 
 def test_the_sky_alone_tells_the_weather(fair):
@@ -247,7 +286,8 @@ def test_a_pixel_belongs_to_a_mask_from_one_half(fine_pixels, belongs):
     canvas[20:24, 40:44, 3] = _scenery.TANK * block.reshape(4, 4)
     canvas[20:24, 80:84, 3] = _scenery.SKY * block.reshape(4, 4)
     canvas[20:24, 40:44, 0] = 160 * block.reshape(4, 4)
-    picture, sky, tank = _scenery.shrink(canvas)
+    picture, masks = _scenery.shrink(canvas)
+    sky, tank = masks[..., _scenery.SKY], masks[..., _scenery.TANK]
     assert np.argwhere(tank).tolist() == ([[5, 10]] if belongs else [])
     assert np.argwhere(sky).tolist() == ([[5, 20]] if belongs else [])
     assert picture[5, 10, 0] * 255 == pytest.approx(10 * fine_pixels, abs=0.5)
