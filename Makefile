@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site bench lab labs grade formgrade data lock colab-check
+.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade data lock colab-check
 .PHONY: publish-as clean
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make test-anywhere   the tests as other processors, threads, orders and batches run them"
 	@echo "make test-peers  compare with Zennit and shap, in an environment of their own (1 GB)"
 	@echo "make check-site  open every built page in Chromium (after make book)"
+	@echo "make site-archive   pack the built site into one file, with its checksum"
+	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
@@ -80,6 +82,12 @@ test-peers: peers-env
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
 	$(BIN)/python -m pytest tests/site -n 2
+
+site-archive: env
+	@$(BIN)/python book/_ext/archive.py
+
+pdf: env
+	@$(BIN)/python book/_ext/pdf.py $(if $(CODE),--code)
 
 bench: env
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

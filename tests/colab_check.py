@@ -1,8 +1,9 @@
 """Run chapters, labs and pages with Colab's versions, from an empty folder, with only the wheel.
 
-`make colab-check`; not part of CI. Needs a Python 3.13 or 3.12 and the network: it makes an
-environment with Colab's versions, installs the wheel into it without its dependencies, as the
-setup cell does, and executes the notebooks, each in a folder that holds nothing else.
+`make colab-check`, once a week by a workflow. Needs a Python 3.13 or 3.12 and the network: it
+makes an environment with Colab's versions (colab.txt), installs the wheel into it without its
+dependencies, as the setup cell does, and executes the notebooks, each in a folder that holds
+nothing else.
 """
 
 import shutil
@@ -13,24 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What Colab's runtime of 2026-08-19 has of what the chapters import.
-COLAB = [
-    "tensorflow==2.20.0",
-    "keras==3.13.2",
-    "numpy==2.1.3",
-    "scikit-image==0.25.2",
-    "scikit-learn==1.6.1",
-    "matplotlib==3.10.0",
-    "opencv-python==5.0.0.93",
-    "ipykernel<7",
-    "nbclient",
-    "pillow",
-    "scipy",
-    "tqdm",
-    "umap-learn",
-    "lime",
-]
-# lime has no wheel, and its metadata asks for nothing that is not above.
+COLAB = Path(__file__).with_name("colab.txt")
 
 
 def find_python():
@@ -52,7 +36,7 @@ def make_environment(folder):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)
     pip = [python, "-m", "pip", "install", "-qq"]
-    subprocess.run([*pip, *COLAB], check=True)
+    subprocess.run([*pip, "--requirement", COLAB], check=True)
     subprocess.run([*pip, "--no-deps", next(folder.glob("*.whl"))], check=True)
     return python
 
@@ -71,7 +55,8 @@ def main():
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        print("Making an environment with Colab's versions ...", flush=True)
+        since = COLAB.read_text(encoding="utf8").splitlines()[0].removeprefix("# ")
+        print(f"Making an environment with Colab's versions. {since}", flush=True)
         python = make_environment(folder)
         patterns = ("notebooks/*.ipynb", "notebooks/labs/*/*.ipynb", "book/*.ipynb")
         for notebook in (path for pattern in patterns for path in sorted(ROOT.glob(pattern))):

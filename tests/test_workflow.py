@@ -35,7 +35,7 @@ def test_the_schema_finds_a_misspelt_key(tmp_path):
     assert check_schema(broken).returncode == 1
 
 
-@pytest.mark.parametrize(("name", "count"), [("anywhere", 2), ("publish", 6)])
+@pytest.mark.parametrize(("name", "count"), [("anywhere", 5), ("publish", 6)])
 def test_every_action_is_pinned_to_a_commit_and_names_its_version(name, count):
     path = ROOT / f".github/workflows/{name}.yml"
     lines = re.findall(r"uses: (.+)", path.read_text(encoding="utf8"))
@@ -78,10 +78,10 @@ def test_it_builds_with_the_makefiles_own_targets():
 def test_every_week_the_tests_run_as_on_other_machines_with_every_python():
     text = (ROOT / ".github/workflows/anywhere.yml").read_text(encoding="utf8")
     anywhere = yaml.load(text, yaml.BaseLoader)
-    (job,) = anywhere["jobs"].values()
+    job = anywhere["jobs"]["anywhere"]
     assert set(anywhere["on"]) == {"schedule", "workflow_dispatch"}
     assert anywhere["permissions"] == {"contents": "read"}
-    assert "permissions" not in job
+    assert not any("permissions" in job for job in anywhere["jobs"].values())
     supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     pythons = job["strategy"]["matrix"]["python"]
     assert all(python in SpecifierSet(supported) for python in pythons)
@@ -90,7 +90,20 @@ def test_every_week_the_tests_run_as_on_other_machines_with_every_python():
     assert [step["run"] for step in job["steps"] if "make" in step.get("run", "")] == [
         "make test-anywhere WHOLE=1 PYTHON=python"
     ]
-    assert "test-anywhere" in makefile_targets()
+    assert {"test-anywhere", "colab-check"} <= makefile_targets()
+
+
+def test_every_week_the_course_runs_as_on_colab_and_the_next_python_is_tried():
+    text = (ROOT / ".github/workflows/anywhere.yml").read_text(encoding="utf8")
+    jobs = yaml.load(text, yaml.BaseLoader)["jobs"]
+    colab = [step["run"] for step in jobs["colab"]["steps"] if "make" in step.get("run", "")]
+    assert colab == ["make colab-check COLAB_PYTHON=python"]
+    first, *_ = (ROOT / "tests/colab.txt").read_text(encoding="utf8").splitlines()
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", first)
+    (python,) = (s["with"]["python-version"] for s in jobs["next-python"]["steps"] if "with" in s)
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert supported.endswith(f"<{python}")  # once it is supported, the one after it is next
+    assert jobs["next-python"]["continue-on-error"] == "true"
 
 
 def test_every_change_is_checked_within_the_time_that_the_script_states():
