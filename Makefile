@@ -72,7 +72,9 @@ peers-env: .venv/peers/ready
 .venv/peers/ready: tests/peers/requirements.lock | env
 	@echo "Making the peers' environment in .venv/peers (1 GB, a minute, once) ..."
 	@$(BIN)/python -m venv .venv/peers
-	@.venv/peers/bin/python -m pip install -qq --no-deps --require-hashes -r $<
+	@.venv/peers/bin/python -m pip install -qq --no-deps --require-hashes -r $< || { \
+	echo "If torch's hash does not fit: its build for processors alone has to be where pip looks. \
+	Name a folder or an index that has it: PIP_FIND_LINKS=folder make peers-env" >&2; exit 1; }
 	@touch $@
 
 test-peers: peers-env
