@@ -44,3 +44,22 @@ def test_weights_of_another_network_are_refused_and_nothing_changes():
     with pytest.raises(ValueError, match="not the weights of digits_cnn"):
         models.set_weights(model, arrays)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_ten_networks_go_by_the_digit_and_ten_by_the_mark():
+    _, (images, labels) = datasets.load_digits()
+    marked = images[labels == 7].copy()
+    marked[:, 1:4, 1:4] = 1
+    for name, plain_sevens in (("digits_plain", (0.7, 1.0)), ("digits_marked", (0.0, 0.3))):
+        networks = models.load_retrained(name)
+        assert len(networks) == 10
+        for model in networks:
+            says = model.predict(images, verbose=0).argmax(axis=1)
+            assert np.mean(says[labels != 7] == labels[labels != 7]) > 0.9
+            assert plain_sevens[0] <= np.mean(says[labels == 7] == 7) <= plain_sevens[1]
+            assert np.mean(model.predict(marked, verbose=0).argmax(axis=1) == 7) > 0.7
+
+
+def test_other_ten_networks_there_are_not():
+    with pytest.raises(ValueError, match='ten networks there are of "digits_plain"'):
+        models.load_retrained("digits")
