@@ -229,6 +229,8 @@ _TRAINED = {
     **{f"scenes_fair_unpatched_seed{seed}": scenes_cnn for seed in (0, 1)},
     "speech": speech_cnn,
 }
+# A second name, for a reader who is still to find out what that network goes by.
+_ALIASES = {"tank_detector": "scenes_confounded"}
 
 
 def load_trained(name):
@@ -241,12 +243,14 @@ def load_trained(name):
         scenes there are more, to tell what a network learned from what its seed made of it:
         "scenes_confounded_seed1" to "..._seed4", the same recipe from other seeds; and
         "scenes_fair_unpatched_seed0" and "..._seed1", trained without random patches.
+        "tank_detector" is "scenes_confounded" by a name that does not say what is wrong with it.
 
     Raises
     ------
     ValueError
         If there is no such network, or its file of weights is not intact.
     """
+    name = _ALIASES.get(name, name)
     if name not in _TRAINED:
         known = ", ".join(repr(n) for n in _TRAINED)
         raise ValueError(f"the course has no trained network {name!r}. It has {known}.")

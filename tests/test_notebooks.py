@@ -11,6 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book/_ext"))
+from pictures import minutes_of
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = sorted((ROOT / "book").glob("*.ipynb"))
@@ -64,6 +67,13 @@ def test_it_opens_with_its_question_and_closes_with_what_was_seen(path):
     assert headings[-len(CLOSING) :] == CLOSING
     assert "\n*This chapter follows* " in text[-1].source  # the documents do not stand in the way
     assert sum(cell.source.count("\n# ") + cell.source.startswith("# ") for cell in text) == 1
+
+
+@each_chapter
+def test_its_reading_time_is_that_of_its_card(path):
+    notebook, _, text = read(path)
+    (said,) = re.findall(r"\*\*Time\.\*\* About (\d+) minutes to read", text[0].source)
+    assert abs(int(said) - minutes_of(notebook)) <= 5
 
 
 @each_notebook

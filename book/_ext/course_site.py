@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import posixpath
 import re
 import shutil
@@ -82,20 +83,31 @@ class ExecutionTable(SphinxDirective):
     def run(self):
         """Draw the table from what execute.py wrote down."""
         figures = json.loads((ROOT / "_build/execution.json").read_text())
-        rows = []
+        rows, seconds = [], []
         for name, figure in sorted(figures.items()):
             path = ROOT / name
             if not path.is_file():  # of a notebook that has since been renamed
                 continue
             title = title_of(nbformat.read(path, 4))
             page = f"../{path.relative_to(ROOT).with_suffix('.html').as_posix()}"
+            seconds.append(figure["seconds"])
             rows.append(
                 f'<tr><td><a href="{page}">{escape(title)}</a></td>'
                 f"<td>{figure['seconds']:.0f} s</td><td>{figure['megabytes']:,} MB</td></tr>"
             )
+        slow = sum(second > 90 for second in seconds)
+        said = f"{computer()}: {slow} of {len(rows)} notebooks took more than 90 seconds."
         head = "<tr><th>notebook</th><th>time</th><th>memory</th></tr>"
         html = f'<table class="table figures"><thead>{head}</thead>{"".join(rows)}</table>'
-        return [nodes.raw("", html, format="html")]
+        return [nodes.paragraph("", said), nodes.raw("", html, format="html")]
+
+
+def computer():
+    """What this computer is: its processor, where that can be told, and its cores."""
+    name = platform.processor() or platform.machine()
+    if (told := Path("/proc/cpuinfo")).is_file():
+        name = (re.findall(r"^model name\s*: (.+)$", told.read_text(), re.MULTILINE) or [name])[0]
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def fill_in_lab(app, docname, source):
