@@ -241,6 +241,7 @@ def setup(app):
     app.add_js_file("explorables/loader.js", loading_method="defer")
     app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
+    app.config.html_search_scorer = str(ROOT / "book/_ext/scorer.js")
     app.connect("config-inited", hide_unset_address)
     app.connect("builder-inited", copy_mathjax)
     app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))

@@ -203,6 +203,40 @@ def chapters_on_receptive_fields():
     return {name for name in CHAPTERS if "/01_" in name} | {"book/glossary.html"}
 
 
+# What students look up: the glossary's entry, or the chapter that is about it.
+LOOKED_UP = {
+    "receptive field": "01",
+    "feature map": "02",
+    "occlusion": "03",
+    "LIME": "04",
+    "superpixel": "04",
+    "Shapley value": "06",
+    "saliency": "07",
+    "logit": "07",
+    "guided backpropagation": "07",
+    "SmoothGrad": "08",
+    "integrated gradients": "08",
+    "baseline": "08",
+    "Grad-CAM": "09",
+    "layer-wise relevance propagation": "10",
+    "surrogate": "12",
+    "influence function": "12",
+    "activation maximisation": "13",
+    "t-SNE": "16",
+    "UMAP": "16",
+    "pointing game": "18",
+}
+
+
+@pytest.mark.parametrize("term", LOOKED_UP)
+def test_search_puts_the_right_entry_first(term, base, open_tab):
+    page = open_tab()
+    page.goto(f"{base}/search.html?q={term.replace(' ', '+')}")
+    page.wait_for_selector("text=Search finished")
+    first = page.locator("#search-results li a").first.get_attribute("href").split("#")[0]
+    assert first == "book/glossary.html" or first.startswith(f"notebooks/{LOOKED_UP[term]}_")
+
+
 def test_search_page_finds_receptive_field(base, open_tab):
     page = open_tab()
     problems = checks.watch(page, base)
