@@ -12,7 +12,7 @@ book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
 .PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade data lock colab-check
-.PHONY: publish-as clean
+.PHONY: publish-as picture clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
@@ -32,6 +32,7 @@ help:
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
+	@echo "make picture     take the README's picture of a page anew (after make book)"
 	@echo "make clean       remove what was built (not the environment, .venv)"
 
 env: .venv/ready
@@ -129,6 +130,9 @@ colab-check: env
 publish-as:
 	@test -n "$(REPO)" || { echo "Name the repository: make publish-as REPO=owner/name" >&2; exit 1; }
 	@$(PYTHON) book/_ext/publish_as.py "$(REPO)"
+
+picture: env
+	@$(BIN)/python book/_ext/page_picture.py
 
 clean:
 	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -188,3 +189,19 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine():
     ]
     found = subprocess.run(grep, cwd=ROOT, capture_output=True, text=True).stdout
     assert not found, found
+
+
+@pytest.mark.parametrize(("owner", "published"), [("owner--not-set", False), ("ada", True)])
+def test_buttons_lead_to_the_repository_once_its_owner_is_set(owner, published, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    course_site = importlib.import_module("course_site")
+    address = {"repository_url": f"https://github.com/{owner}/course"}
+    theme = address | {"launch_buttons": {"colab_url": "x"}, "use_repository_button": True}
+    app, config = SimpleNamespace(tags=set()), SimpleNamespace(html_theme_options=theme)
+    course_site.hide_unset_address(app, config)
+    assert ("repository_url" in theme) == ("launch_buttons" in theme) == published
+    assert theme["use_repository_button"] == published
+    assert app.tags == ({"published"} if published else set())
+    cells = [nbformat.v4.new_markdown_cell("# A lab\n\nIts text.")]
+    page = course_site.lab_page("lime", nbformat.v4.new_notebook(cells=cells), theme)
+    assert ("colab.research.google.com/github/ada/course/blob/labs/lime" in page) == published
