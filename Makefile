@@ -12,7 +12,7 @@ book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
 .PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade data lock colab-check
-.PHONY: publish-as picture clean
+.PHONY: gpu-check publish-as picture clean
 
 help:
 	@echo "make book        execute the chapters that changed and build the site"
@@ -30,6 +30,7 @@ help:
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
+	@echo "make gpu-check   compare the methods' maps on this machine's GPU with its processors'"
 	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
 	@echo "make picture     take the README's picture of a page anew (after make book)"
@@ -123,6 +124,9 @@ data: env
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+
+gpu-check: env
+	$(BIN)/python tests/gpu_check.py
 
 colab-check: env
 	$(BIN)/python tests/colab_check.py "$(COLAB_PYTHON)"
