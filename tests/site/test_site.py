@@ -159,6 +159,14 @@ def test_the_button_back_to_the_top_can_be_read(theme, base, open_tab):
     none(checks.axe_problems(page, others=False))
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_marked_word_can_be_read_in_a_link_too(theme, base, open_tab):
+    page = open_tab(theme)
+    checks.visit(page, f"{base}/book/glossary.html?highlight=chapter")
+    assert page.locator("article a span.highlighted").count() > 0
+    none(checks.axe_problems(page, others=False))
+
+
 def test_search_index_has_no_trace_of_the_machine(site):
     index = (site / "searchindex.js").read_text(encoding="utf8")
     assert not checks.MACHINE_PATH.findall(index)
