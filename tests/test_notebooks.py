@@ -128,7 +128,7 @@ def test_its_figures_have_alt_text(path):
             assert not re.match(r"(figure|image|picture|plot) of", alt, re.IGNORECASE), alt
 
 
-@each_chapter
+@each_notebook
 def test_its_figures_have_captions_of_their_own(path):
     _, code, _ = read(path)
     shown = [cell.metadata.mystnb for cell in code if "image" in cell.metadata.get("mystnb", {})]
