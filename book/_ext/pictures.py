@@ -142,19 +142,26 @@ def sharpen(app, doctree):
 
 
 OPENING = "What this chapter comes to. How the picture is made, and what it shows, is told below."
+BEGINNING = "What this chapter begins with."
 
 
 def open_with_picture(app, doctree):
-    """Show a chapter's picture, the one of its card, below its opening as well."""
+    """Show a chapter's picture below its opening as well.
+
+    It is that of its card, unless this would give away what the reader is to find out: then the
+    cell of another is tagged "opening".
+    """
     path = Path(app.srcdir) / f"{app.env.docname}.ipynb"
     if path.parent.name != "notebooks" or not path.is_file():
         return
     cells = nbformat.read(path, 4).cells
-    (alt,) = [c.metadata["mystnb"]["image"]["alt"] for c in cells if is_gallery(c)]
+    tagged = [cell for cell in cells if "opening" in cell.metadata.get("tags", [])]
+    (cell,) = tagged or filter(is_gallery, cells)
+    alt = cell.metadata["mystnb"]["image"]["alt"]
     opening = next(doctree.findall(nodes.block_quote))
     picture = next(image for image in doctree.findall(nodes.image) if image.get("alt") == alt)
     frame = nodes.container(classes=["opening-picture"])
-    frame += [picture.deepcopy(), nodes.paragraph("", OPENING)]
+    frame += [picture.deepcopy(), nodes.paragraph("", BEGINNING if tagged else OPENING)]
     opening.parent.insert(opening.parent.index(opening) + 1, frame)
 
 
