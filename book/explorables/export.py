@@ -34,6 +34,7 @@ def export_all(folder):
     write(folder, "rectangles", rectangles())
     write(folder, "climb", climb())
     write(folder, "judge", network_file(judge()))
+    write(folder, "attack", attack())
 
 
 def write(folder, name, content):
@@ -210,6 +211,12 @@ def judge():
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(images, labels, epochs=10, batch_size=32, verbose=0)
     return model
+
+
+def attack():
+    """Where `attack_explanation` begins within its bound, for the seed 0."""
+    noise = tf.random.stateless_uniform([64, 64, 3], [0, -1], -1.0, 1.0)
+    return {"noise": numbers(noise)}
 
 
 def _bytes(image):

@@ -12,7 +12,16 @@ import pytest
 import site_checks as checks
 import tensorflow as tf
 
-from course_utils import activation, datasets, gradients, lime_image, metrics, models, occlusion
+from course_utils import (
+    activation,
+    attack,
+    datasets,
+    gradients,
+    lime_image,
+    metrics,
+    models,
+    occlusion,
+)
 from course_utils._scores import gradient, logit_model
 
 sys.path.insert(0, str(checks.ROOT / "book/explorables"))
@@ -325,6 +334,121 @@ def scene(number, sky):
     image = read(sky).reshape(64, 64, 3).astype(np.float32) / np.float32(255)
     masks = [np.unpackbits(read(name)).reshape(64, 64).astype(bool) for name in ("sky", "tank")]
     return image, *masks
+
+
+@pytest.mark.parametrize("goal", ["off the tank", "into the square"])
+def test_attack_equals_the_package(goal, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "attack")
+    checks.unfold(page)
+    page.get_by_role("combobox", name="Scene").select_option("second")
+    page.get_by_label(goal, exact=True).check()
+    for name, value in (("Row", 30), ("Column", 6)) if "square" in goal else ():
+        page.get_by_role("slider", name=name).fill(str(value))
+    page.get_by_role("slider", name="Steps").fill("3")
+    page.get_by_role("slider", name="Bound").fill("8")
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    found = result(page)
+    image, _, tank = scene(1, "sunny")
+    region, model = ~tank, models.load_trained("scenes_fair")
+    if "square" in goal:
+        region = np.zeros((64, 64), bool)
+        region[30:50, 6:26] = True
+    options = {"goal": "region", "region": region, "low": 0, "high": 1, "steps": 3}
+    expected = attack.attack_explanation(model, image[None], 1, epsilon=8 / 255, **options)
+    assert expected.moved.all()
+    moved = np.reshape(found["image"], (1, 64, 64, 3))
+    # Where a slope is 0 but for rounding, a value steps the other way.
+    assert np.mean(np.abs(moved - expected.images) > 1e-4) < 0.01
+    for page_has, picture in ((found["before"], image[None]), (found["after"], moved)):
+        picture = picture.astype(np.float32)
+        heat = gradients.saliency_map(model, picture, 1)
+        assert np.mean(np.abs(np.reshape(page_has["map"], heat.shape) - heat) > 1e-4) < 0.01
+        logit = logit_model(model).predict(picture, verbose=0)[0, 0]
+        np.testing.assert_allclose(page_has["logit"], logit, atol=1e-4)
+        for name, mask in (("tank", tank), ("square", region)):
+            if name == "tank" or "square" in goal:
+                np.testing.assert_allclose(
+                    page_has[name], metrics.mass_inside(heat, mask[None])[0], atol=1e-4
+                )
+    assert found["largest"] <= 8 / 255 + 1e-6
+    assert abs(found["after"]["logit"] - found["before"]["logit"]) <= 0.05
+
+
+def test_attack_is_solved_by_a_search_and_not_by_chance(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "attack")
+    task = page.locator(".challenge")
+    page.get_by_label("at random", exact=True).check()
+    page.get_by_role("slider", name="Bound").fill("16")
+    chance = result(page)["after"]["tank"]
+    assert task.get_attribute("data-solved") is None
+    page.get_by_label("searched for", exact=True).check()
+    page.wait_for_selector(".challenge[data-solved]")
+    found = result(page)
+    assert found["after"]["tank"] < found["before"]["tank"] / 2 < chance
+    assert abs(found["after"]["logit"] - found["before"]["logit"]) <= 0.05
+
+
+def latent_vector(found, right, up):
+    """The vector of a place on the page's plane, which holds 0 and the ends of two climbs."""
+    first, other = np.array(found["best"])
+    first = first / np.linalg.norm(first)
+    other = other - (other @ first) * first
+    return right * first + up * other / np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("priced", [True, False])
+def test_latent_equals_the_package(priced, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "latent")
+    checks.unfold(page)
+    page.get_by_role("combobox", name="A plane through").select_option("5")
+    page.get_by_label("length has a price", exact=True).set_checked(priced)
+    page.get_by_role("button", name="Ask the chapter").click()
+    page.wait_for_selector("text=what a chapter's network calls")
+    classifier = models.load_trained("digits")
+    generator = models.load_trained("digits_vae").decoder
+    for steps, tolerance in ((8, 1e-4), (64, 0.02)):
+        page.get_by_role("slider", name="Steps").fill(str(steps))
+        page.get_by_role("slider", name="Right").fill("0")
+        page.get_by_role("slider", name="Up").fill("0")
+        page.get_by_role("button", name="Climb").click()
+        page.wait_for_function("document.querySelector('[data-explorable]').result.ended")
+        found = result(page)
+        options = {"generator": generator, "start": 0, "noise": 0.0, "steps": steps}
+        options |= {"step_size": 0.2, "l2": 0.5 if priced else 0.0}
+        expected = activation.maximize_activation(classifier, target=5, **options)
+        np.testing.assert_allclose(found["ended"]["z"], expected.latents[0], atol=tolerance)
+        np.testing.assert_allclose(found["best"][0], expected.latents[0], atol=tolerance)
+        z = np.float32([found["ended"]["z"]])
+        logit = logit_model(classifier).predict(generator(z), verbose=0)[0, 5]
+        np.testing.assert_allclose(found["ended"]["logit"], logit, atol=1e-4)
+    page.get_by_role("slider", name="Right").fill("-2")
+    page.get_by_role("slider", name="Up").fill("3.5")
+    found = result(page)
+    z = np.float32([latent_vector(found, -2, 3.5)])
+    np.testing.assert_allclose(found["z"], z[0], atol=1e-4)
+    drawn = generator(z).numpy()
+    np.testing.assert_allclose(found["image"], drawn.ravel(), atol=1e-4)
+    logits = logit_model(classifier).predict(drawn, verbose=0)[0]
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
+
+
+def test_latent_is_solved_beyond_the_prior(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "latent")
+    assert page.locator(".challenge").get_attribute("data-solved") is None
+    page.locator(".stage").focus()
+    for _ in range(7):
+        page.keyboard.press("Shift+ArrowRight")
+    found = result(page)
+    assert found["point"] == [7, 0]
+    np.testing.assert_allclose(found["z"], latent_vector(found, 7, 0), atol=1e-4)
+    assert page.locator(".challenge").get_attribute("data-solved") is not None
+    page.wait_for_function("document.querySelector('[data-explorable]').result.filled === 1024")
+    page.get_by_role("button", name="Reset").click()
+    assert page.locator(".challenge").get_attribute("data-solved") is None
 
 
 def test_cover_equals_the_package(folder, open_tab):

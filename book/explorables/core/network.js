@@ -12,7 +12,7 @@ import { makeKernels } from "./kernels.js";
 
 // `file` is what export.py has written: the input's shape, and for each layer its kind, its
 // numbers and its weights.
-export function makeNetwork(file, kernelsFor = makeKernels) {
+export function makeNetwork(file, kernelsFor = makeKernels, kinds = KINDS) {
   const weights = file.layers.map((layer) => (layer.weights ?? []).map(decode));
   const kernels = kernelsFor(bytesNeeded(file, weights));
   const input = kernels.floats(size(file.shape));
@@ -23,7 +23,7 @@ export function makeNetwork(file, kernelsFor = makeKernels) {
     layer.before = before;
     layer.output = kernels.floats(size(layer.shape));
     layer.gradient = kernels.floats(size(layer.shape));
-    Object.assign(layer, KINDS[layer.kind](kernels, layer, weights[i], zeros, patches));
+    Object.assign(layer, kinds[layer.kind](kernels, layer, weights[i], zeros, patches));
     layers.push(layer);
     before = layer;
   }
@@ -54,7 +54,7 @@ const size = (shape) => shape.reduce((product, n) => product * n, 1);
 
 // What each kind of layer does with its input `before.output` and, on the way back, with its
 // gradient. A convolution is a product of matrices: each row a patch, each column a filter.
-const KINDS = {
+export const KINDS = {
   conv(kernels, layer, [weights, bias], zeros, patches) {
     const { before, output, gradient, stride, kernel: [kh, kw], padding: [top, left] } = layer;
     const [h, w, c] = layer.from, [oh, ow, n] = layer.shape, k = kh * kw * c;
@@ -121,6 +121,7 @@ const KINDS = {
     const best = kernels.floats(output.length);
     const places = new Int32Array(best.buffer, best.byteOffset, best.length);
     return {
+      places,
       forward: () => kernels.maxPool(before.output, output, best, w, c, pool, oh, ow),
       backward() {
         before.gradient.fill(0);
