@@ -18,7 +18,7 @@ explorable("latent", async (live, root) => {
   const [generatorFile, judgeFile] = await Promise.all(["generator", "judge"].map(load));
   const generator = makeNetwork(generatorFile);
   let chain = makeChain(generator, makeNetwork(judgeFile)), who = "small network";
-  let plane, best, cells, point = [0, 0], path = [], ended, stop = () => {}, filling = 0;
+  let plane, best, cells, point = [0, 0], path = [], ended, stop = () => {}, filling = 0, filled = 0;
 
   // -- What the reader can move
 
@@ -104,7 +104,8 @@ explorable("latent", async (live, root) => {
     const pause = performance.now() + 12;
     let done;
     while (!done && performance.now() < pause) ({ done } = steps.next());
-    show();
+    paint();
+    filled = cells.filter(Boolean).length;
     if (!done) filling = requestAnimationFrame(() => fill(steps));
   }
 
@@ -155,8 +156,7 @@ explorable("latent", async (live, root) => {
       `latent vectors are shorter than ${NINETY_NINE.toFixed(1)}, and a ${top} with probability ` +
       `${parts[top].toFixed(2)}: the classifier does not know where the generator's knowledge ends.`);
     root.result = { point, z, image, logits, best: best.map((one) => Array.from(one)), ended,
-      classifier: who, filled: cells.filter(Boolean).length,
-      middle: cells[(CELLS / 2) * CELLS + CELLS / 2] };
+      classifier: who, get filled() { return filled; } };
     status.say(sentence(top, parts[top], far));
   }
 
