@@ -215,10 +215,10 @@ def filters(model, layer):
     """
     found = find_layer(model, layer)
     if isinstance(found, kl.DepthwiseConv2D):
-        kernel = np.asarray(found.kernel)
+        kernel = np.asarray(found.kernel, np.float32)
         return kernel.reshape(*kernel.shape[:2], 1, -1)
     if isinstance(found, kl.Conv2D):
-        return np.asarray(found.kernel)
+        return np.asarray(found.kernel, np.float32)
     have = ", ".join(
         repr(other.name)
         for other in model.layers

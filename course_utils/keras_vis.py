@@ -160,8 +160,11 @@ def maximize_activation(
     options = {"input_range": (low, high), "max_iter": steps}
     options |= {"lp_norm_weight": lp_norm_weight, "tv_weight": tv_weight}
     task = {"call": "visualize_activation", "layer": index, "seed": seed, "options": options}
+    shape = tuple(model.inputs[0].shape[1:])
+    if None in shape:
+        raise ValueError(f"the model must take images of one fixed size, it takes {shape}.")
     # Noise, on which the rebuilt network is compared with the model.
-    noise = np.random.default_rng(0).uniform(low, high, (4, *model.inputs[0].shape[1:]))
+    noise = np.random.default_rng(0).uniform(low, high, (4, *shape))
     return _run(model, noise.astype(np.float32), {**task, "outputs": outputs}, timeout)
 
 
@@ -254,7 +257,7 @@ def _run(model, images, task, timeout):
         layers.append((*described, len(weights)))
         arrays |= {f"weight_{index}_{i}": weight for i, weight in enumerate(weights)}
     arrays |= {"images": images, "scores": predict(score_model(model, "logit"), images, 64)}
-    task = json.dumps({**task, "shape": model.inputs[0].shape[1:], "layers": layers})
+    task = json.dumps({**task, "shape": images.shape[1:], "layers": layers})
     with tempfile.TemporaryDirectory(prefix="keras_vis_") as folder:
         np.savez(Path(folder, "request.npz"), task=task, **arrays)
         _wait_for_process(folder, timeout)

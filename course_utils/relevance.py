@@ -308,14 +308,14 @@ def _through_layer(layer, inputs, norm, rules, first):
         return _add(layer, inputs, rules)
     if _is(layer, _BY_CONTRIBUTION):
         epsilon = 0.0 if rules.dense == "zero" else STABILIZER
-        z, back = by_contribution(layer, inputs[0], 0.0, epsilon)
+        z, back = by_contribution(lambda x: _float32(layer(x)), inputs[0], 0.0, epsilon)
         return [z], lambda shares: [back(shares[0])]
     if _is(layer, _MOVES) or _is_operation(layer, "Transpose"):
         return _move(layer, inputs)
     if _is(layer, _STAYS) or _is_operation(layer, "Cast"):
         _check_pointwise(layer, activation)
         keywords = {"training": False} if isinstance(layer, keras.Layer) else {}
-        return [tf.cast(layer(inputs[0], **keywords), tf.float32)], lambda shares: shares
+        return [_float32(layer(inputs[0], **keywords))], lambda shares: shares
     raise ValueError(
         f"relevance_map has no rule for layer {layer.name!r} ({type(layer).__name__}). It has them "
         "for convolutions, Dense layers, poolings, batch normalisation, additions, concatenations, "
@@ -343,7 +343,7 @@ def _add(layer, inputs, rules):
     epsilon = 0.0 if rules.dense == "zero" else STABILIZER
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
-        total = layer(inputs) if isinstance(layer, keras.Layer) else layer(*inputs)
+        total = _float32(layer(inputs) if isinstance(layer, keras.Layer) else layer(*inputs))
 
     def back(shares):
         slopes = tape.gradient(total, inputs, ratio(shares[0], total, epsilon))
@@ -356,9 +356,13 @@ def _move(layer, inputs):
     """Move numbers, and their relevance the same way back."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
-        moved = layer(inputs if inputs[1:] else inputs[0])
-        moved = tf.cast(moved, tf.float32)
+        moved = _float32(layer(inputs if inputs[1:] else inputs[0]))
     return [moved], lambda shares: tape.gradient(moved, inputs, shares[0])
+
+
+def _float32(tensor):
+    """What a layer of any precision puts out, in that of the rules."""
+    return tf.cast(tensor, tf.float32)
 
 
 def _check_pointwise(layer, activation):

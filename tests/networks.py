@@ -59,7 +59,7 @@ class _Builder:
     def name(self, kind):
         self.count += 1
         self.words.append(kind)
-        return f"{kind}_{self.count}"
+        return f"my_{kind}_{self.count}"  # Keras itself calls an operation add_3
 
     def weight(self, layer, attribute):
         """A weight of a layer as float64, when it is asked for: after it has been set."""

@@ -7,6 +7,8 @@ orders; in double precision, one image at a time.
 
 import itertools
 
+import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,8 +24,10 @@ from course_utils import (
     lime_image,
     metrics,
     occlusion,
+    relevance,
     shapley,
 )
+from course_utils._shared import flat_layers
 
 
 def of_target(outputs, target, score):
@@ -71,15 +75,60 @@ class Slow:
             covers[place] += 1
         return drops / covers
 
-    def coarse_cam(self, layer):
-        """Grad-CAM's map before it is stretched, and what a layer puts out."""
+    def maps_and_slopes(self, layer):
+        """What a layer puts out (h, w, C), and the score's gradient with respect to that."""
         place = self.network.maps[layer]
         maps = self.network.scores(self.image[np.newaxis], stop=place)
         with tf.GradientTape() as tape:
             tape.watch(maps)
             score = of_target(self.network.scores(maps, begin=place), self.target, "logit")
-        weights = tape.gradient(score, maps).numpy().mean(axis=(1, 2))
-        return np.maximum((maps.numpy() * weights[:, None, None]).sum(axis=-1)[0], 0), maps[0]
+        return maps[0].numpy(), tape.gradient(score, maps)[0].numpy()
+
+    def cams(self, layer, fill):
+        """The maps of Grad-CAM and its relatives, by their names, in the image's size."""
+        maps, slopes = self.maps_and_slopes(layer)
+        below = 2 * slopes**2 + maps.sum(axis=(0, 1)) * slopes**3
+        alpha = np.divide(slopes**2, below, out=np.zeros_like(below), where=below != 0)
+        weights = {
+            "grad_cam": slopes.mean(axis=(0, 1)),
+            "hires_cam": slopes,
+            "grad_cam_plus_plus": (alpha * np.maximum(slopes, 0)).sum(axis=(0, 1)),
+            "layer_cam": np.maximum(slopes, 0),
+            "score_cam": self.score_cam_weights(maps, fill),
+        }
+        return {name: self.stretched((maps * weight).sum(-1)) for name, weight in weights.items()}
+
+    def score_cam_weights(self, maps, fill):
+        left = np.full(maps.shape[-1], -np.inf)
+        for channel, map_ in enumerate(np.moveaxis(maps, -1, 0)):
+            mask = cv2.resize(map_, self.image.shape[1::-1])
+            if np.ptp(mask) > 0:
+                mask = ((mask - mask.min()) / np.ptp(mask))[..., np.newaxis]
+                masked = fill + mask * (self.image - fill)
+                left[channel] = self.score(masked[np.newaxis])[0]
+        weights = np.exp(left - left.max()) if np.isfinite(left).any() else 0 * maps[0, 0]
+        return weights / max(weights.sum(), 1e-30)
+
+    def stretched(self, coarse):
+        """What speaks for the target, divided by the maximum."""
+        fine = cv2.resize(np.maximum(coarse, 0), self.image.shape[1::-1])
+        return fine / (fine.max() or 1.0)
+
+    def rise(self, samples, cells, shown, fill):
+        """The masks are the package's own, which test_rise.py draws a second time."""
+        rng, size = np.random.default_rng(0), self.image.shape[:2]
+        masks = occlusion._random_masks(rng, samples, size, cells, shown).numpy().astype(float)
+        images = fill + masks[..., np.newaxis] * (self.image - fill)
+        scores = self.score(images, "probability").numpy()
+        return np.tensordot(scores, masks, 1) / (samples * shown)
+
+    def relevance(self):
+        """By the rule z: behind the scaling, what is piecewise linear gives input times slope."""
+        scaled = self.network.scores(self.image[np.newaxis], stop=1)
+        with tf.GradientTape() as tape:
+            tape.watch(scaled)
+            score = of_target(self.network.scores(scaled, begin=1), self.target, "logit")
+        return (scaled * tape.gradient(score, scaled)).numpy()[0].sum(axis=-1)
 
     def shown(self, shown, segments, fill):
         """The image with the parts (rows, parts) that are shown, the others filled."""
@@ -104,26 +153,39 @@ class Slow:
         rows = np.column_stack([shown, np.ones(len(shown))])
         return np.linalg.lstsq(rows * root, scores * root[:, 0], rcond=None)[0][:-1]
 
-    def deletion(self, heatmap, steps, fill):
+    def deletion(self, heatmap, steps, fill, insertion=False):
         order = np.argsort(-heatmap, axis=None)
         scores = []
         for step in range(steps + 1):
-            image = self.image.copy()
-            gone = order[: round(step * heatmap.size / steps)]
-            image.reshape(-1, image.shape[-1])[gone] = fill
+            first = order[: round(step * heatmap.size / steps)]
+            gone = np.full(heatmap.size, insertion)
+            gone[first] = not insertion
+            gone = gone.reshape(*heatmap.shape, 1)
+            image = np.where(gone, fill, self.image)
             scores.append(self.score(image[np.newaxis], "probability")[0])
         return np.array(scores)
 
 
-def assert_close(found, right, network, what):
-    """As close as single, or half, precision lets them be, measured by the largest value."""
+def assert_close(found, right, network, what, least=1e-3):
+    """As close as single, or half, precision lets them be, measured by the largest value.
+
+    In half precision scores are rounded to `least`, and differences of scores not less.
+    """
     found, right = np.asarray(found, np.float64), np.asarray(right, np.float64)
     assert found.shape == right.shape, what
     size = np.abs(right).max()
     if network.precise:
         assert np.abs(found - right).max() <= 2e-4 * size + 1e-6, what
     else:  # a ReLU may be on the other side of 0, which a few pixels show
-        assert np.sqrt(np.square(found - right).mean()) <= 0.1 * size + 1e-3, what
+        assert np.sqrt(np.square(found - right).mean()) <= 0.1 * size + least, what
+
+
+def is_piecewise_linear(network):
+    """Whether relevance by the rule z is input times gradient: no curves, no shift by a norm."""
+    words = set(network.words.split())
+    found = {getattr(layer, "activation", None) for layer in flat_layers(network.model)}
+    curves = words & {"norm", "elu", "ops.tanh"} or keras.activations.softplus in found
+    return not curves and "Rescaling" in words
 
 
 def check(seed):
@@ -137,8 +199,8 @@ def check(seed):
     def last(images):
         return images if images.shape[1:] == image.shape else np.moveaxis(images, 1, -1)
 
-    def close(found, right, what):
-        assert_close(found, right, network, f"{what} of network {seed}: {network.words}")
+    def close(found, right, what, least=1e-3):
+        assert_close(found, right, network, f"{what} of network {seed}: {network.words}", least)
 
     found = [gradients.saliency_map(model, network.images, target, batch_size=1)[0]]
     slope = slow.gradient(image)
@@ -159,20 +221,22 @@ def check(seed):
     for score in ("probability", "logit"):
         options = {"patch": 5, "stride": 3, "fill": 100.0, "score": score}
         found = occlusion.occlusion_map(model, images, target, **options)[0]
-        close(found, slow.occlusion(**options), f"occlusion of the {score}")
+        close(found, slow.occlusion(**options), f"occlusion of the {score}", least=0.01)
+    found = occlusion.rise_map(model, images, target, samples=9, cells=3, fill=20.0)[0]
+    close(found, slow.rise(9, 3, 0.5, 20.0), "RISE", least=0.01)
+    if is_piecewise_linear(network):
+        found = relevance.relevance_map(model, images, target, rule="zero")[0]
+        close(found, slow.relevance(), "relevance")
     layer = list(network.maps)[-1]
-    coarse, maps = slow.coarse_cam(layer)
+    maps, _ = slow.maps_and_slopes(layer)
     close(inspection.feature_maps(model, images, layer)[0], maps, "feature maps")
     found = embedding.layer_outputs(model, images, [layer])[layer][0]
     close(np.moveaxis(found, 0, -1) if found.shape != maps.shape else found, maps, "layer outputs")
-    if min(coarse.shape) > 1:
-        import cv2
-
-        right = cv2.resize(coarse.astype(np.float32), image.shape[1::-1])
-        right = right / right.max() if right.max() > 1e-4 * np.abs(maps).max() else right * 0
-        found = cam.grad_cam(model, images, target, layer=layer)[0]
-        if right.any():
-            close(found, right, "Grad-CAM")
+    for name, right in slow.cams(layer, 30.0).items():
+        if min(maps.shape[:2]) > 1 and right.any() and network.precise:
+            options = {"fill": 30.0} if name == "score_cam" else {}
+            found = getattr(cam, name)(model, images, target, layer=layer, **options)[0]
+            close(found, right, name)
     height, width = image.shape[:2]
     segments = (np.arange(height) * 2 // height)[:, None] * 2 + np.arange(width) * 2 // width
     found = shapley.explain_parts(model, images[0], target, segments=segments, fill=50.0)
@@ -181,12 +245,23 @@ def check(seed):
     shown[:2] = [[True] * 4, [False, True, True, True]]
     options = {"segments": segments, "perturbations": shown, "fill": 50.0}
     found = lime_image.explain_image(model, images[0], target, **options)
-    close(found.weights, slow.lime(segments, shown, 50.0, 0.25), "LIME")
+    right = slow.lime(segments, shown, 50.0, 0.25)
+    close(found.weights, right, "LIME", least=0.01)
+    segments = lime_image.superpixels(image, "slic", 4)
+    found = shapley.shapley_map(model, images, target, n_segments=4, fill=50.0)[0]
+    close(found, slow.shapley(segments, 50.0)[segments], "the map of Shapley values")
+    shown = np.random.default_rng(seed).random((30, segments.max() + 1)) < 0.5
+    options = {"n_segments": 4, "perturbations": shown, "fill": 50.0}
+    found = lime_image.lime_map(model, images, target, **options)[0]
+    close(found, slow.lime(segments, shown, 50.0, 0.25)[segments], "the map of LIME", least=0.01)
     heatmap = np.random.default_rng(seed).random((height, width))
-    curve = metrics.deletion_curve(model, images, target, heatmap[np.newaxis], steps=5, fill=9.0)
-    close(curve.scores[0], slow.deletion(heatmap, 5, 9.0), "deletion")
+    for name, insertion in (("deletion_curve", False), ("insertion_curve", True)):
+        run, options = getattr(metrics, name), {"steps": 5, "fill": 9.0}
+        curve = run(model, images, target, heatmap[np.newaxis], **options)
+        close(curve.scores[0], slow.deletion(heatmap, 5, 9.0, insertion), name)
     best = activation.maximize_activation(model, target=target, steps=2, low=0, high=255)
-    close(best.scores, slow.score(last(best.images)), "the score of what maximises it")
+    right = slow.score(last(best.images))
+    close(best.scores, right, "the score of what maximises it", least=0.01)
     if "int" not in network.model.inputs[0].dtype:
         found = attack.attack_explanation(model, images, target, epsilon=2.0, steps=2)
         close(found.before, slow.score(image[np.newaxis], "probability"), "an attack's beginning")
