@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from course_utils._ascent import centred, confine, shifted, unit, variation_slope
 from course_utils._plain import kept, plain
 from course_utils._scores import reached, score_model
 from course_utils._shared import (
@@ -244,19 +245,19 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
         with tf.GradientTape() as tape:
             tape.watch(images)
             scores = scores_of(
-                _shifted(images, [seed, ~step], numbers) if "jitter" in on else images
+                shifted(images, [seed, ~step], numbers) if "jitter" in on else images
             )
         slope = reached(tape.gradient(scores, images))
         silent = tf.reduce_all(slope == 0, axis=[1, 2, 3])
         if "tv" in on:
-            slope -= numbers["tv"] * _variation_slope(images)
+            slope -= numbers["tv"] * variation_slope(images)
         if "l2" in on and generator is None:
             slope -= 2 * numbers["l2"] * images
         slope = below.gradient(images, points, output_gradients=slope)
         if "l2" in on and generator is not None:
             slope -= 2 * numbers["l2"] * points
         length = numbers["step_size"] * (1 - tf.cast(step, tf.float32) / numbers["steps"])
-        points = _confine(points + length * _unit(slope), on, numbers)
+        points = confine(points + length * unit(slope), on, numbers)
         # At the top of a ReLU6 or a sigmoid there is no slope either, but there is a score.
         lost = silent & ((scores <= 0) | ~awake)
         points = tf.cond(tf.reduce_any(lost), lambda: start(step + 1, lost, points), lambda: points)
@@ -267,11 +268,11 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
         spread = numbers["noise"] * 2.0 ** tf.cast(attempt % 9, tf.float32)
         noise = spread * tf.random.stateless_normal([1, *begin.shape], [seed, attempt])
         if pool == "centre" and generator is None and len(maximised.outputs[0].shape) == 4:
-            images = images_of(_confine(begin + noise, on, numbers), root, numbers)
+            images = images_of(confine(begin + noise, on, numbers), root, numbers)
             maps = tf.cast(maximised(images, training=False), tf.float32)
-            noise = _centred(noise, maps, ids)
+            noise = centred(noise, maps, ids)
         where = tf.reshape(where, [-1] + [1] * len(begin.shape))
-        return tf.where(where, _confine(begin + noise, on, numbers), points)
+        return tf.where(where, confine(begin + noise, on, numbers), points)
 
     asleep = tf.ones_like(ids, tf.bool)
     points = start(0, asleep, tf.zeros([tf.size(ids), *begin.shape]))
@@ -315,69 +316,6 @@ def _images(shape, generator, first, on, points, root, numbers):
     if "low" not in on:
         return images
     return numbers["low"] + (numbers["high"] - numbers["low"]) * tf.sigmoid(images)
-
-
-def _variation_slope(images):
-    """The gradient of each image's total variation, `tf.image.total_variation`.
-
-    By hand, which takes a tenth of the time: a difference of neighbours pulls the one up and the
-    other down, by the same.
-    """
-    slope = tf.zeros_like(images)
-    for axis in (1, 2):
-        size = images.shape[axis]
-        _, later = tf.split(images, [1, size - 1], axis)
-        earlier, _ = tf.split(images, [size - 1, 1], axis)
-        rise = tf.sign(later - earlier)
-        before, after = [[0, 0]] * 4, [[0, 0]] * 4
-        before[axis], after[axis] = [1, 0], [0, 1]
-        slope += tf.pad(rise, before) - tf.pad(rise, after)
-    return slope
-
-
-def _shifted(images, seed, numbers):
-    """The images, shifted around their edges by up to the jitter, all by the same."""
-    most = tf.cast(numbers["jitter"], tf.int32)
-    shift = tf.random.stateless_uniform([2], seed, -most, most + 1, tf.int32)
-    return tf.roll(images, shift, axis=[1, 2])
-
-
-def _centred(noise, maps, ids):
-    """The noise (1, H, W, C) shifted, for each channel, to where it answers most in the middle.
-
-    The unit in the middle of a map (1, h, w, channels) may be silent where others are not.
-    """
-    height, width = maps.shape[1:3]
-    places = tf.argmax(tf.reshape(maps, [height * width, -1]), output_type=tf.int32)
-    places = tf.gather(places, ids)
-    rows = (height // 2 - places // width) * (noise.shape[1] // height)
-    columns = (width // 2 - places % width) * (noise.shape[2] // width)
-    shifts = tf.stack([rows, columns], axis=1)
-    return tf.map_fn(
-        lambda shift: tf.roll(noise[0], shift, [0, 1]), shifts, fn_output_signature=tf.float32
-    )
-
-
-def _unit(slope):
-    """Each row of `slope` divided by its root mean square; rows of zeros stay."""
-    axes = list(range(1, len(slope.shape)))
-    # First by the largest, or the square of a tiny slope would be zero.
-    slope = tf.math.divide_no_nan(slope, tf.reduce_max(tf.abs(slope), axes, keepdims=True))
-    return tf.math.divide_no_nan(slope, tf.sqrt(tf.reduce_mean(slope**2, axes, keepdims=True)))
-
-
-def _confine(points, on, numbers):
-    """What happens to the pixels, or to z, after each step: blur, range, ball."""
-    if "blur" in on:
-        for axis, product in ((1, "ij,njwc->niwc"), (2, "ij,nhjc->nhic")):
-            places = tf.range(points.shape[axis], dtype=tf.float32) / numbers["blur"]
-            weights = tf.nn.softmax(-((places - places[:, tf.newaxis]) ** 2) / 2)
-            points = tf.einsum(product, weights, points)
-    if "low" in on and "fourier" not in on:
-        points = tf.clip_by_value(points, numbers["low"], numbers["high"])
-    if "norm" in on:
-        points = tf.clip_by_norm(points, numbers["norm"], list(range(1, len(points.shape))))
-    return points
 
 
 def _check_models(model, generator):

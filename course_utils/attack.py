@@ -5,7 +5,6 @@ are made random again.
 """
 
 import functools
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import keras
@@ -14,6 +13,7 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
+from course_utils._bent import bent
 from course_utils._plain import in_one_line, kept, plain
 from course_utils._scores import of_target, pick, predict, reached, score_model
 from course_utils._shared import (
@@ -248,15 +248,9 @@ def _compiled(model, kind, shape):
         # Both in one pass. This model does not refer to `model` itself, which may be forgotten.
         both = keras.Model(answers.inputs[0], [scores.outputs[0], outputs])
         pixels = tf.TensorSpec([None, *shape])
-        signature = [
-            pixels,
-            tf.TensorSpec([None], tf.int64),
-            pixels,
-            pixels,
-            tf.TensorSpec([None, *shape[:2]], tf.bool),
-            dict.fromkeys(_NUMBERS, tf.TensorSpec([])),
-            tf.TensorSpec([], tf.int32),
-        ]
+        signature = [pixels, tf.TensorSpec([None], tf.int64), pixels, pixels]
+        signature += [tf.TensorSpec([None, *shape[:2]], tf.bool)]
+        signature += [dict.fromkeys(_NUMBERS, tf.TensorSpec([])), tf.TensorSpec([], tf.int32)]
         search = functools.partial(_search, both, goal, samples, score)
         return tf.function(search, signature, autograph=False)
 
@@ -291,7 +285,7 @@ def _search(both, goal, samples, score, images, targets, lowest, highest, region
         points = _move(points, slope, pull, error, length, lowest, highest)
         return i + 1, points, best, tf.where(better, missed, least)
 
-    with _bent(both):
+    with bent(both):
         begin = tf.random.stateless_uniform(tf.shape(images)[1:], [seed, -1], -1.0, 1.0)
         begin = tf.clip_by_value(images + numbers["epsilon"] * begin, lowest, highest)
         steps = tf.cast(numbers["steps"], tf.int32)
@@ -325,22 +319,17 @@ def _look(both, targets, samples, score, noise, seed, images, step):
         points = tf.reshape(points, [-1, *shape])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
-        scores, outputs = _float32(both(points, training=False))
+        scores, outputs = (tf.cast(t, tf.float32) for t in both(points, training=False))
         picked = pick(scores, tf.repeat(targets, repeats))
     gradients = reached(tape.gradient(picked, points))
     gradients = tf.reduce_mean(tf.reshape(gradients, [-1, repeats, *shape]), axis=1)
     if samples:
-        scores, outputs = _float32(both(images, training=False))
+        scores, outputs = (tf.cast(t, tf.float32) for t in both(images, training=False))
         picked = pick(scores, targets)
     if score == "logit" and scores.shape[-1] > 1:
         others = tf.one_hot(targets, scores.shape[-1], on_value=-np.inf, off_value=0.0)
         picked -= tf.reduce_logsumexp(scores + others, axis=-1)
     return tf.reduce_max(tf.abs(gradients), axis=-1), picked, outputs
-
-
-def _float32(tensors):
-    """The outputs of layers of any precision, as float32."""
-    return [tf.cast(tensor, tf.float32) for tensor in tensors]
 
 
 def _miss(goal, first, region, top, heat):
@@ -365,78 +354,6 @@ def _miss(goal, first, region, top, heat):
         largest = tf.math.top_k(tf.reshape(first, [-1, height * width]), count).values
         away = first >= largest[:, -1, None, None]
     return tf.where(somewhere, tf.reduce_sum(tf.where(away, shares(heat), 0.0), [1, 2]), np.inf)
-
-
-@contextmanager
-def _bent(model):
-    """Let the gradients of `model`'s ReLUs have gradients meanwhile; all else stays as it is.
-
-    What they put out and its gradient do not change, so that the attack is on the network itself.
-    """
-    changed = []
-    for part in _parts(model):
-        activation = vars(part).get("activation")
-        if activation is not None and (bends := _bends(activation)):
-            changed.append((part, "activation", activation))
-            part.activation = functools.partial(_bent_relu, activation, bends)
-        elif bends := _bends(part):
-            changed.append((part, "call", None))
-            part.call = functools.partial(_bent_relu, part.call, bends)
-    try:
-        yield
-    finally:
-        for part, name, function in changed:
-            if name == "call":
-                del part.call
-            else:
-                part.activation = function
-
-
-def _parts(model):
-    """The layers and operations of a model, those of nested models in their models' places."""
-    for part in getattr(model, "operations", model.layers):
-        if isinstance(part, keras.Model):
-            yield from _parts(part)
-        else:
-            yield part
-
-
-def _bends(function):
-    """(slope below, threshold, largest value) of a ReLU, be it a function or a layer; or None."""
-    kind = getattr(function, "__name__", type(function).__name__).lower().replace("_", "")
-    if kind not in ("relu", "relu6", "leakyrelu"):
-        return None
-    slope = getattr(function, "negative_slope", 0.2 if kind == "leakyrelu" else 0.0)
-    most = getattr(function, "max_value", 6.0 if kind == "relu6" else None)
-    return slope, getattr(function, "threshold", 0.0), np.inf if most is None else most
-
-
-# The slope of the sigmoid in place of a step, in units of one over the spread of a layer's inputs.
-# From 3 to 30 the attacks succeed about equally.
-_SHARPNESS = 10.0
-
-
-def _bent_relu(relu, bends, inputs):
-    """A ReLU whose gradient, a step, has the gradient of a sigmoid."""
-    slope, threshold, most = bends
-    axes = list(range(1, len(inputs.shape)))
-    spread = tf.math.reduce_std(tf.cast(inputs, tf.float32), axis=axes, keepdims=True)
-    # Never zero, in half precision neither.
-    width = tf.cast(tf.stop_gradient(spread) / _SHARPNESS + 1e-7, inputs.dtype)
-
-    @tf.custom_gradient
-    def bent(x):
-        def gradient(upstream):
-            steps = tf.cast(x > threshold, x.dtype) * (1 - slope) + slope
-            smooth = (1 - slope) * tf.sigmoid((x - threshold) / width)
-            if np.isfinite(most):
-                steps = tf.where(x < most, steps, 0.0)
-                smooth -= tf.sigmoid((x - most) / width)
-            return upstream * (steps + smooth - tf.stop_gradient(smooth))
-
-        return relu(x), gradient
-
-    return bent(inputs)
 
 
 def randomize_layers(model, *, top=None, down_to=None, only=None, seed=0):
@@ -506,7 +423,8 @@ def _choose(model, top, down_to, only):
         check_whole("top", top, 1, len(weighty))
         return weighty[-top:]
     layer = find_layer(model, down_to if only is None else only)
-    places = [flat.index(part) for part in _of(layer)]
+    parts = flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    places = [flat.index(part) for part in parts]
     if only is None:
         places = range(min(places), len(flat))
     chosen = [i for i in places if i in weighty]
@@ -514,10 +432,6 @@ def _choose(model, top, down_to, only):
         named = ", ".join(flat[i].name for i in weighty)
         raise ValueError(f"layer {layer.name!r} has no weights to randomise. These do: {named}.")
     return chosen
-
-
-def _of(layer):
-    return flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def _reseed(config, rng):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 from scipy.ndimage import gaussian_filter
 
-from course_utils import _plain, activation, inspection, models
+from course_utils import _ascent, _plain, inspection, models
 from course_utils._scores import logit_model
 from course_utils.activation import maximize_activation
 
@@ -95,7 +95,7 @@ def test_the_gradient_of_total_variation_is_the_one_tensorflow_finds():
     with tf.GradientTape() as tape:
         tape.watch(images)
         variation = tf.image.total_variation(images)
-    ours = activation._variation_slope(images)
+    ours = _ascent.variation_slope(images)
     np.testing.assert_allclose(ours, tape.gradient(variation, images), atol=1e-6)
     assert np.abs(ours).max() == 4
 
@@ -120,10 +120,10 @@ def test_jitter_leads_to_the_mean_over_all_shifts():
 
 def test_blur_is_that_of_scipy_but_at_the_edges():
     image = np.random.default_rng(0).normal(size=(1, 20, 17, 2)).astype(np.float32)
-    blurred = activation._confine(tf.constant(image), {"blur"}, {"blur": tf.constant(1.3)})
+    blurred = _ascent.confine(tf.constant(image), {"blur"}, {"blur": tf.constant(1.3)})
     expected = gaussian_filter(image, (0, 1.3, 1.3, 0), truncate=6)
     np.testing.assert_allclose(blurred[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], atol=1e-4)
-    flat = activation._confine(tf.ones((1, 20, 17, 2)), {"blur"}, {"blur": tf.constant(1.3)})
+    flat = _ascent.confine(tf.ones((1, 20, 17, 2)), {"blur"}, {"blur": tf.constant(1.3)})
     np.testing.assert_allclose(flat, 1, atol=1e-6)  # the edges do not darken
 
 

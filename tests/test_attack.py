@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from course_utils import attack, datasets, metrics, models
+from course_utils import _bent, attack, datasets, metrics, models
 from course_utils.attack import attack_explanation, randomize_layers
 from course_utils.gradients import saliency_map, smoothgrad
 
@@ -243,7 +243,7 @@ NOISE = np.random.default_rng(0).random((2, *SHAPE), np.float32)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_network_is_attacked_and_left_as_it_was(name):
     model = built()[name]
-    parts = [(part, vars(part).copy()) for part in attack._parts(model)]
+    parts = [(part, vars(part).copy()) for part in _bent.parts(model)]
     outputs, old = model.predict(NOISE, verbose=0), saliency_map(model, NOISE, 0)
     found = attack_explanation(model, NOISE, 0, epsilon=0.1, steps=15)
     assert found.moved.all()
@@ -274,7 +274,7 @@ def test_meanwhile_outputs_and_gradients_are_the_network_s_own(name):
         second = outer.gradient(size, images, unconnected_gradients="zero")
         return outputs.numpy(), slopes.numpy(), second.numpy()
 
-    with attack._bent(model):
+    with _bent.bent(model):
         outputs, slopes, second = look()
     own_outputs, own_slopes, own_second = look()
     np.testing.assert_allclose(outputs, own_outputs, rtol=1e-5, atol=1e-6)
@@ -285,7 +285,7 @@ def test_meanwhile_outputs_and_gradients_are_the_network_s_own(name):
 
 def test_the_step_s_gradient_is_that_of_the_sigmoid():
     inputs = np.array([[-1.5, -0.2, 0.1, 0.7, 3.0, 6.1]], np.float32)
-    width = inputs.std() / attack._SHARPNESS
+    width = inputs.std() / _bent.SHARPNESS
 
     def bump(x):  # the derivative of a sigmoid
         return 1 / (4 * np.cosh(x / (2 * width)) ** 2) / width
@@ -300,7 +300,7 @@ def test_the_step_s_gradient_is_that_of_the_sigmoid():
             outer.watch(x)
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                y = attack._bent_relu(tf.nn.relu, bends, x)
+                y = _bent.bent_relu(tf.nn.relu, bends, x)
             slope = tape.gradient(y, x)
         found = outer.gradient(slope, x)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -311,7 +311,7 @@ def test_the_network_is_left_as_it_was_when_something_goes_wrong():
     activation = model.layers[0].activation
 
     def look():
-        with attack._bent(model):
+        with _bent.bent(model):
             assert model.layers[0].activation is not activation
             return {}["something"]
 
