@@ -96,13 +96,23 @@ def _taken(tensor):
     return dtype if tensor.shape[0] is None else f"batches of {tensor.shape[0]} ({dtype})"
 
 
-def _call_again(model, x):
-    """Call the layers of `model` on another tensor in the place of its input."""
+def flattened(model, shape):
+    """A plain model of images (H, W, C) whose nested models' layers are called one by one."""
+    images = keras.Input(shape)
+    return keras.Model(images, _call_again(model, images, lambda layer, taken: True))
+
+
+def _call_again(model, x, is_taken_apart=None):
+    """Call the layers of `model` on another tensor in the place of its input.
+
+    Nested models stay as they are but for those that are to be taken apart.
+    """
+    is_taken_apart = is_taken_apart or _has_to_be_taken_apart
     made = {id(model.inputs[0]): x}
     for layer, inputs, outputs in layer_calls(model):
         node = layer._inbound_nodes[outputs[0]._keras_history.node_index]
-        if _is_taken_apart(layer, inputs):
-            called = _call_again(layer, made[id(inputs[0])])
+        if _can_be_taken_apart(layer, node) and is_taken_apart(layer, inputs[0]):
+            called = _call_again(layer, made[id(inputs[0])], is_taken_apart)
         else:
             if convolves_channels_first(layer):
                 layer = ChannelsLast(layer)
@@ -112,11 +122,20 @@ def _call_again(model, x):
     return made[id(model.outputs[0])]
 
 
-def _is_taken_apart(layer, inputs):
+def _can_be_taken_apart(layer, node):
+    """Whether a call is one of a nested model, on one tensor, that puts out one."""
+    return (
+        isinstance(layer, keras.Model)
+        and calls_its_graph(layer)
+        and "call" not in vars(layer)
+        and len(node.input_tensors) == len(node.output_tensors) == 1
+        and not node.arguments.kwargs.get("training")
+    )
+
+
+def _has_to_be_taken_apart(layer, taken):
     """Whether a nested model would cast to integers, or convolve what has its channels first."""
-    if not isinstance(layer, keras.Model) or len(inputs) != 1 or not calls_its_graph(layer):
-        return False
-    return "float" not in inputs[0].dtype or _has_channels_first(layer)
+    return "float" not in taken.dtype or _has_channels_first(layer)
 
 
 def _has_channels_first(model):

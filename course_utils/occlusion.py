@@ -92,9 +92,10 @@ def occlusion_map(
 
     Notes
     -----
-    A network that begins as a chain of plain convolutions, poolings, activations, batch
-    normalisations and dropouts computes again only what lies within reach of the patch; the map
-    is the same to 1e-5. Every other network runs as a whole for every place of the patch.
+    Layers that look at their neighbourhood only, from convolutions to additions of branches,
+    compute again what lies within reach of the patch; the map is the same to 1e-5. From where
+    everything does, or a layer looks at the whole map, the network runs on as usual. A network
+    that saves less than a tenth of its multiplications so runs as a whole for every place.
 
     References
     ----------

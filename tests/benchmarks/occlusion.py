@@ -1,18 +1,20 @@
 """How long occlusion takes, beside the documents' loop and the forward passes it consists of.
 
-Needs 4 GB and about five minutes on two quiet cores: python tests/benchmarks/occlusion.py [rounds]
+Needs 4 GB and about ten minutes on two quiet cores: python tests/benchmarks/occlusion.py [rounds]
 """
 
 import sys
+import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from _bench import compare, compare_table, publish, ratio
+from _bench import compare, compare_table, duration, publish, ratio, table
 from keras import layers
 
 from course_utils import models, occlusion
-from course_utils._partial import make_plan
+from course_utils._partial import make_plan, multiplications
+from course_utils._plain import flattened
 from course_utils._scores import forward
 
 LOOP, MAP, WHOLE, BARE = (
@@ -26,11 +28,17 @@ TEXT = """Occlusion covers one place of the image after another, and each place 
 of the network. The times are those of one place. Side by side are
 
 - *{loop}*: a copy of the image, and one `model.predict`, for each place;
-- *{whole}*: what `occlusion_map` does where a network is not a chain: places are covered inside \
-the compiled graph and run in batches of 64;
+- *{whole}*: what `occlusion_map` does where a patch reaches everything: places are covered \
+inside the compiled graph and run in batches of 64;
 - *{bare}*: compiled, in batches of 64, with nothing to cover: no whole pass can be faster;
-- *{map}*: the function itself. If the network begins as a chain of convolutions and poolings, it \
-computes again only what lies within reach of the patch, with the same result to 1e-5.
+- *{map}*: the function itself. As long as layers look at their neighbourhood only, it computes \
+again what lies within reach of the patch, with the same result to 1e-5.
+"""
+
+SHARES = """
+**What is left to compute.** The processor time of one place in `occlusion_map`, divided by that \
+of a bare forward pass in the same rounds; beside it the share of the multiplications that is \
+left, below which no ratio can come; and the processor time of a first call, compiling included.
 """
 
 
@@ -46,6 +54,70 @@ def vgg16_convolutions():
         chain.append(layers.MaxPooling2D())
     head = [layers.Flatten(), layers.Dense(64, activation="relu"), layers.Dense(10)]
     return keras.Sequential([*chain, *head, layers.Softmax()], name="vgg16_convolutions")
+
+
+def resnet18():
+    """A network of the shape of ResNet18 for images of 64 pixels, with random weights."""
+
+    def convolve(x, filters, size, stride=1):
+        x = layers.Conv2D(filters, size, stride, "same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    inputs = keras.Input((64, 64, 3))
+    x = layers.ReLU()(convolve(inputs, 64, 3))
+    for filters in (64, 128, 256, 512):
+        for stride in (1 if filters == 64 else 2, 1):
+            way = layers.ReLU()(convolve(x, filters, 3, stride))
+            x = convolve(x, filters, 1, stride) if x.shape[-1] != filters or stride > 1 else x
+            x = layers.ReLU()(layers.Add()([x, convolve(way, filters, 3)]))
+    x = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+# From a network to how it is made, and the patch.
+SHAPES = {
+    "VGG16's convolutions": (vgg16_convolutions, 14),
+    "ResNet50": (lambda: keras.applications.ResNet50(weights=None), 14),
+    "MobileNetV2": (lambda: keras.applications.MobileNetV2(weights=None), 14),
+    "EfficientNet-Lite0": (lambda: models.imagenet_classifier().model, 14),
+    "ResNet18's shape": (resnet18, 8),
+    "`squares_cnn`": (lambda: models.load_trained("squares"), 8),
+    "`scenes_cnn`": (lambda: models.load_trained("scenes_fair"), 4),
+}
+
+
+def share(model, patch, rounds):
+    """The ratio to bare passes by processor time, the least that it could be, a first call's."""
+    keras.utils.set_random_seed(0)
+    shape = model.input_shape[1:]
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    places = occlusion.patch_places(shape, patch, patch)
+    batch = tf.constant(np.repeat(image, min(64, len(places)), axis=0))
+    begin = time.process_time()
+    occlusion.occlusion_map(model, image, 0, patch=patch)
+    first = time.process_time() - begin
+    contenders = {
+        MAP: lambda: occlusion.occlusion_map(model, image, 0, patch=patch),
+        BARE: lambda: forward(model)(batch).numpy(),
+    }
+    timings = compare(contenders, rounds, {MAP: len(places), BARE: len(batch)})
+    flat = flattened(model, shape)
+    steps = make_plan(flat, patch, patch) or ()
+    least = multiplications(flat, steps) / multiplications(flat)
+    return ratio(timings[MAP], timings[BARE], "cpu"), least, first
+
+
+def shares(rounds):
+    """The table of `SHAPES`, and its numbers."""
+    rows, numbers = [], {}
+    for title, (build, patch) in SHAPES.items():
+        model = build()
+        found, least, first = share(model, patch, rounds)
+        size = model.input_shape[1]
+        rows.append((title, size, patch, f"{found:.2f}", f"{least:.2f}", duration(first)))
+        numbers[title] = {"ratio": found, "multiplications": least, "first": first}
+    header = ("", "pixels", "patch", "ratio", "multiplications", "first call")
+    return f"{SHARES}\n{table(header, rows)}\n", numbers
 
 
 def measure(model, patch, rounds):
@@ -72,7 +144,7 @@ def measure(model, patch, rounds):
         WHOLE: (lambda: occlusion._whole_pass(model, patch)(image, fill)(some), len(some)),
         LOOP: (documents_loop, few),
     }
-    if make_plan(model, shape, patch, patch) is None:
+    if make_plan(flattened(model, shape), patch, patch) is None:
         contenders.pop(WHOLE)  # that is what `occlusion_map` does
     functions = {name: run for name, (run, _) in contenders.items()}
     return compare(functions, rounds, {name: n for name, (_, n) in contenders.items()})
@@ -86,7 +158,7 @@ def main(rounds=5):
             4,
             5 * rounds,
         ),
-        "EfficientNet-Lite0, not a chain, 224 pixels, patches of 28": (
+        "EfficientNet-Lite0, 224 pixels, patches of 28": (
             lambda: models.imagenet_classifier().model,
             28,
             2 * rounds,
@@ -110,7 +182,8 @@ def main(rounds=5):
         extra = [ratio(whole, timings[BARE], clock) for clock in ("seconds", "cpu")]
         text += f"\nWhole passes take {extra[0]:.2f} times as long as bare ones "
         text += f"({extra[1]:.2f} times by processor time).\n"
-    publish("occlusion", "Occlusion", text.strip(), numbers)
+    more, numbers["shares"] = shares(max(1, rounds // 2))
+    publish("occlusion", "Occlusion", (text + more).strip(), numbers)
 
 
 if __name__ == "__main__":
