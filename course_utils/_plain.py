@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from course_utils._leaky import warn_of_slopes
 from course_utils._shared import (
     calls_its_graph,
     channels_first,
@@ -41,6 +42,7 @@ def plain(model):
 def _as_plain(model):
     """The plain model, or None if it is `model` itself: a table must not hold its own key."""
     check_graph(model)
+    warn_of_slopes(model)
     taken, output = model.inputs[0], model.outputs[0]
     as_floats = "float" in keras.backend.standardize_dtype(taken.dtype)
     first = channels_first(model)

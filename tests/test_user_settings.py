@@ -45,3 +45,27 @@ def test_another_backend_of_keras_is_refused_in_one_sentence(module):
         "ImportError: course_utils explains with TensorFlow, and Keras runs on j"
     )
     assert "KERAS_BACKEND" in last
+
+
+SLOPES = """
+import keras, numpy as np
+from keras import layers
+from course_utils import gradients
+inputs = keras.Input((8, 8, 2))
+x = layers.Add()([layers.Conv2D(2, 3, padding="same")(inputs), inputs])
+x = layers.GlobalAveragePooling2D()(layers.LeakyReLU({slope}, name="bent")(x))
+model = keras.Model(inputs, x)
+image = -np.ones((1, 8, 8, 2), np.float32)
+wrong = not np.allclose(model(image), model.predict(image, verbose=0))
+gradients.saliency_map(model, image, 0)
+print("predict is wrong:", wrong)
+"""
+
+
+@pytest.mark.parametrize(("slope", "onednn"), [(0.1, "1"), (0.1, "0"), (0.2, "1")])
+def test_a_slope_that_tensorflow_forgets_is_told(slope, onednn):
+    done = run(SLOPES.format(slope=slope), TF_ENABLE_ONEDNN_OPTS=onednn)
+    assert done.returncode == 0, done.stderr
+    wrong = "predict is wrong: True" in done.stdout
+    assert ("computes bent with a slope of 0.2" in done.stderr) == wrong
+    assert not wrong or (slope, onednn) == (0.1, "1")
