@@ -38,7 +38,8 @@ again what lies within reach of the patch, with the same result to 1e-5.
 SHARES = """
 **What is left to compute.** The processor time of one place in `occlusion_map`, divided by that \
 of a bare forward pass in the same rounds; beside it the share of the multiplications that is \
-left, below which no ratio can come; and the processor time of a first call, compiling included.
+left (a ratio comes below it where the large maps of the first layers wait for memory more than \
+for the processor); and the processor time of a first call, compiling included.
 """
 
 
