@@ -30,6 +30,12 @@ def test_trained_networks_do_not_share_their_weights():
     assert np.abs(second.layers[0].kernel).max() > 0.1
 
 
+def test_the_tank_detector_is_the_confounded_network():
+    one, other = models.load_trained("tank_detector"), models.load_trained("scenes_confounded")
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_an_unknown_network_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"no trained network 'cats'. It has 'digits'"):
         models.load_trained("cats")
