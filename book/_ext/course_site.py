@@ -201,6 +201,12 @@ def lighten(app, exception):
         source_map.unlink()
 
 
+def settle(app, config):
+    """Set what Jupyter Book's own settings would have otherwise."""
+    config.numfig = False  # course.css numbers the figures of each page
+    config.html_search_scorer = str(ROOT / "book/_ext/scorer.js")
+
+
 def hide_unset_address(app, config):
     """Leave out every button that would lead to the repository until its owner has named it."""
     options = config.html_theme_options
@@ -241,7 +247,7 @@ def setup(app):
     app.add_js_file("explorables/loader.js", loading_method="defer")
     app.add_directive("execution-table", ExecutionTable)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
-    app.config.html_search_scorer = str(ROOT / "book/_ext/scorer.js")
+    app.connect("config-inited", settle)
     app.connect("config-inited", hide_unset_address)
     app.connect("builder-inited", copy_mathjax)
     app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))
