@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
 # tests and data, some of which are compared to the last bit, and not on the newest either.
-book lab bench: export TF_ENABLE_ONEDNN_OPTS := 1
+book lab bench scale: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
 .PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade data lock colab-check
@@ -24,6 +24,7 @@ help:
 	@echo "make site-archive   pack the built site into one file, with its checksum"
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
+	@echo "make scale       the same for 50,000 images, alone and with two workers (an hour)"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
@@ -95,6 +96,9 @@ pdf: env
 
 bench: env
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+scale: env
+	$(BIN)/python tests/benchmarks/at_scale.py 1000 5000 50000
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .
