@@ -175,8 +175,10 @@ def test_an_explorable_is_added(copy):
     (folder / "copied.js").write_text(script.replace('explorable("cover"', 'explorable("copied"'))
     (copy / ".venv").symlink_to(ROOT / ".venv")  # node's programs
     made = copy / "_build/explorables"
-    (made / "explorables").mkdir(parents=True)
-    (made / "explorables/scenes.js").touch()  # the networks are there already
+    (made / "data").mkdir(parents=True)  # the networks are there already
+    digest = [sys.executable, "-c", "import bundle; print(bundle.made_from(), end='')"]
+    digest = subprocess.run(digest, cwd=folder, capture_output=True, text=True, check=True).stdout
+    (made / "data.sha256").write_text(digest)
     command = [sys.executable, folder / "bundle.py", "copied"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

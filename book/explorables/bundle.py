@@ -4,6 +4,7 @@
 _build/explorables/cover.html, to try it without building the book.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -25,16 +26,37 @@ def names():
     return sorted(path.stem for path in HERE.glob("*.js") if path.stem != "loader")
 
 
-def build(target, networks=True):
+def build(target):
     """Write everything the pages load into the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     compile_kernels()
     run_esbuild([HERE / f"{name}.js" for name in (*names(), "loader")], outdir=str(target))
     shutil.copyfile(HERE / "explorables.css", target / "explorables.css")
-    if networks:
-        import export
+    shutil.copytree(exported(), target / "data", dirs_exist_ok=True)
 
-        export.export_all(target / "data")
+
+def exported():
+    """The folder of networks and pictures, made anew only where what makes them has changed."""
+    folder = ROOT / "_build/explorables/data"
+    stamp, now = folder.with_suffix(".sha256"), made_from()
+    if not stamp.is_file() or stamp.read_text() != now:
+        import export  # which takes TensorFlow's time to import
+
+        shutil.rmtree(folder, ignore_errors=True)
+        export.export_all(folder)
+        stamp.write_text(now)
+    return folder
+
+
+def made_from():
+    """A digest of all that export.py reads: itself, the package, the data, the versions."""
+    sources = [HERE / "export.py", ROOT / "requirements.lock"]
+    sources += (ROOT / "course_utils").glob("*.py")
+    sources += (path for path in (ROOT / "data").rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def run_esbuild(sources, **options):
@@ -74,7 +96,7 @@ def element(name, static):
     """The explorable as HTML: what stands in its place until it is alive, and one sentence."""
     return (
         f'<div class="explorable" data-explorable="{name}"><div class="static">{static}</div>'
-        f'<p class="explorable-note">{SENTENCE}</p></div>'
+        f'<p class="explorable-note"><noscript>{SENTENCE}</noscript></p></div>'
     )
 
 
@@ -114,6 +136,6 @@ def write_page(folder, name, files="explorables"):
 
 if __name__ == "__main__":
     out = ROOT / "_build/explorables"
-    build(out / "explorables", networks=not (out / "explorables/data").exists())
+    build(out / "explorables")
     for asked in sys.argv[1:] or names():
         print("Open", write_page(out, asked).relative_to(ROOT))

@@ -7,7 +7,10 @@ import {
 } from "./core/index.js";
 
 const DIGIT = [28, 28, 1], FIELD = [64, 64, 3];
-const HELP = { l2: ["ink has a price", 0.1], tv: ["edges have a price", 0.1], blur: ["blur", 0.4] };
+const HELP = {
+  l2: ["ink has a price", 0.1], tv: ["edges have a price", 0.1], blur: ["blur", 0.4],
+  shifts: ["jitter"], fourier: ["Fourier", 1],
+};
 
 explorable("climb", async (live, root) => {
   const [file, judgeFile, finderFile] = await Promise.all(["climb", "judge", "squares"].map(load));
@@ -23,7 +26,7 @@ explorable("climb", async (live, root) => {
   const digit = pick("A picture of a", Object.fromEntries([..."0123456789"].map((d) => [d, d])), begin);
   digit.value = "3";
   const helps = Object.fromEntries(Object.entries(HELP).map(([key, [text]]) => {
-    const box = make("input", { type: "checkbox", onchange: begin });
+    const box = make("input", { type: "checkbox", onchange: () => without(key) });
     return [key, { box, label: make("label", { className: "check" }, box, text) }];
   }));
   const steps = slide("Steps", { min: 8, max: 64, step: 8, value: 64 }, begin);
@@ -33,6 +36,13 @@ explorable("climb", async (live, root) => {
   const own = make("p", { className: "answer" }), second = make("p", { className: "answer" });
   const alike = make("p", { className: "answer" });
   const plot = makePlot("");
+
+  // Blur acts on pixels, and with Fourier the search is not for pixels: one or the other.
+  function without(key) {
+    const other = { blur: "fourier", fourier: "blur" }[key];
+    if (other) helps[other].box.checked = false;
+    begin();
+  }
 
   function begin() {
     stop();
@@ -57,7 +67,7 @@ explorable("climb", async (live, root) => {
     }
     begin();
     const options = { steps: steps.value, stepSize: size.value };
-    for (const [key, { box }] of Object.entries(helps)) if (box.checked) options[key] = HELP[key][1];
+    for (const [key, { box }] of Object.entries(helps)) if (box.checked) options[key] = HELP[key][1] ?? file.shifts;
     const way = climb((x) => network.gradient(x, Number(digit.value)), start, 28, options);
     stop = play(follow(way), steps.value, 3000, draw, draw);
   }
@@ -176,6 +186,8 @@ explorable("climb", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "Which picture does a network like best, and does it look like anything?"),
+    make("p", {}, "Begin with grey noise and choose a digit. In each step every pixel changes a little, " +
+      "in the direction in which the network's score for that digit rises."),
     make("div", { className: "controls" }, digit, go),
     make("div", { className: "controls" }, make("b", {}, "Help"), ...Object.values(helps).map((h) => h.label)),
     make("div", { className: "pair" },

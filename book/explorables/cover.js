@@ -137,6 +137,8 @@ explorable("cover", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Which part of the scene does each network go by?"),
+    make("p", {}, "Two networks look for tanks, and both are right about this scene. Each gives it a " +
+      "score, the logit: above 0 it says tank. Cover a piece: if the score falls, that piece spoke for a tank."),
     make("div", { className: "controls" }, which, sky),
     make("div", { className: "columns" },
       make("div", { className: "column" }, canvas,

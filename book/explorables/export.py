@@ -25,7 +25,7 @@ SILENT = (layers.InputLayer, layers.Dropout, layers.Flatten, layers.Reshape)
 
 def export_all(folder):
     """Write every network and every set of pictures into `folder`, as NAME.js."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in NETWORKS:
         write(folder, name, network_file(models.load_trained(name)))
     write(folder, "generator", network_file(models.load_trained("digits_vae").decoder))
@@ -35,6 +35,9 @@ def export_all(folder):
     write(folder, "climb", climb())
     write(folder, "judge", network_file(judge()))
     write(folder, "attack", attack())
+    write(folder, "coalitions", scene_of_quarters())
+    write(folder, "draw", digits_to_draw_on())
+    write(folder, "collages", collages())
 
 
 def write(folder, name, content):
@@ -175,8 +178,10 @@ def rectangles():
     ]
 
 
-def climb(each=25):
+def climb(each=25, steps=64, jitter=2):
     """What climbing needs: its noise, real digits to compare with, and a field without rectangle.
+
+    `shifts` are those of the package's jitter in each step.
 
     `alike` is how strongly a real digit correlates with the most similar of the others, on average.
     """
@@ -187,12 +192,19 @@ def climb(each=25):
     squares = datasets.make_squares(220, seed=11)
     groups = [slice(digit * each, (digit + 1) * each) for digit in range(10)]
     return {
+        "shifts": [_shift(step, jitter) for step in range(steps)],
         "start": numbers(tf.clip_by_value(0.5 + 0.1 * noise, 0, 1)),
         "digits": encode(_bytes(images[some])),
         "labels": encode(labels[some].astype(np.uint8)),
         "alike": [float(correlations[group, group].max(axis=1).mean()) for group in groups],
         "empty": encode(_bytes(squares.images[squares.labels == 0][0])),
     }
+
+
+def _shift(step, jitter):
+    return (
+        tf.random.stateless_uniform([2], [0, ~step], -jitter, jitter + 1, tf.int32).numpy().tolist()
+    )
 
 
 def judge():
@@ -217,6 +229,64 @@ def attack():
     """Where `attack_explanation` begins within its bound, for the seed 0."""
     noise = tf.random.stateless_uniform([64, 64, 3], [0, -1], -1.0, 1.0)
     return {"noise": numbers(noise)}
+
+
+def scene_of_quarters():
+    """The scene of the chapter on Shapley values, and the quarter that has most of its tank."""
+    made = datasets.make_scenes(48, confounded=False, seed=0)
+    first = int(np.argmax(made.labels))
+    quarters = made.tank_masks[first].reshape(2, 32, 2, 32).sum(axis=(1, 3))
+    return {"image": encode(_bytes(made.images[first])), "tank": int(quarters.argmax())}
+
+
+def digits_to_draw_on():
+    """A test digit of each kind, the first that the course's network reads rightly."""
+    _, (images, labels) = datasets.load_digits()
+    read = models.load_trained("digits").predict(images[:200], verbose=0).argmax(axis=1)
+    right = labels[:200] == read
+    return [encode(_bytes(images[:200][right & (read == digit)][0])) for digit in range(10)]
+
+
+COLLAGES = {"collage_panda_dog": (388, 235, 859), "collage_polar_macaw": (296, 88, 859)}
+CAM_LAYERS = ("head_relu", "block14_add", "block10_add", "block4_add")
+
+
+def collages():
+    """Two photos of two animals each and, by class and layer, what Grad-CAM says of every cell.
+
+    The network of photos is too large for a page. `cells` is Grad-CAM's weighted sum with its
+    negative part set to 0, not yet stretched; times the number of cells, so that for the last
+    layer it is the class activation map. The first class of each photo is in its upper half, the
+    second in the lower, the third nowhere.
+    """
+    classifier = models.imagenet_classifier()
+    logits = models.logit_model(classifier.model)
+    outputs = [classifier.model.get_layer(name).output for name in CAM_LAYERS]
+    both = keras.Model(classifier.model.inputs[0], [*outputs, logits.output])
+    made = []
+    for name, targets in COLLAGES.items():
+        photo = datasets.load_photo(name)
+        images = classifier.preprocess(photo)
+        probabilities = classifier.model.predict(images, verbose=0)[0]
+        classes = []
+        for target in targets:
+            with tf.GradientTape() as tape:
+                *maps, scores = both(tf.constant(images), training=False)
+                score = scores[:, target]
+            gradients = tape.gradient(score, maps)
+            cells = [
+                tf.nn.relu(tf.linalg.matvec(m, tf.reduce_sum(g, axis=(1, 2))))[0]
+                for m, g in zip(maps, gradients, strict=True)
+            ]
+            classes.append(
+                {
+                    "name": classifier.class_names[target],
+                    "probability": float(probabilities[target]),
+                    "cells": [numbers(c) for c in cells],
+                }
+            )
+        made.append({"photo": encode(photo), "classes": classes})
+    return made
 
 
 def _bytes(image):

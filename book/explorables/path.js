@@ -112,6 +112,8 @@ explorable("path", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "On the way from nothing to the picture, where does the score come from?"),
+    make("p", {}, "A network looks for grey rectangles. The picture grows out of a plain one, and its " +
+      "score, the logit, changes on the way. Each pixel gets its part of that change: this is the map."),
     make("div", { className: "controls" }, from, button("Walk", walk)), way,
     make("div", { className: "pair" },
       make("div", { className: "column" },

@@ -130,7 +130,7 @@ explorable("superpixels", async (live, root) => {
       rootMeanSquare(lime.weights.map((w, i) => w - earlier.weights[i])).toFixed(1)}.` : "";
     const few = drawn.rows.length <= count
       ? ` (${drawn.rows.length} samples for ${count} weights: a perfect fit that means nothing)` : "";
-    return `After ${drawn.rows.length} masks: R² ${lime.r2.toFixed(2)}${few}, ${inside}\u00a0% of ` +
+    return `After ${drawn.rows.length} masks: R² ${lime.r2.toFixed(2)}${few || " (1 would be a perfect fit)"}, ${inside}\u00a0% of ` +
       `the positive weight on the tank.${moved}`;
   }
 
@@ -138,6 +138,8 @@ explorable("superpixels", async (live, root) => {
   bar.style.background = gradientOf("signed");
   live.append(
     make("p", { className: "question" }, "Which parts does the answer need?"),
+    make("p", {}, "A network looks for a tank. Its score, the logit, is above 0 where it says tank. Hide " +
+      "parts, and see what the score loses. LIME does so at random, many times, and gives each part a weight."),
     make("div", { className: "columns" },
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "Click parts away")), answer, canvas,

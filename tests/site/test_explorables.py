@@ -4,9 +4,11 @@ import base64
 import itertools
 import json
 import re
+import shutil
 import sys
 
 import keras
+import marionette
 import numpy as np
 import pytest
 import site_checks as checks
@@ -15,12 +17,14 @@ import tensorflow as tf
 from course_utils import (
     activation,
     attack,
+    cam,
     datasets,
     gradients,
     lime_image,
     metrics,
     models,
     occlusion,
+    shapley,
 )
 from course_utils._scores import gradient, logit_model
 
@@ -110,23 +114,34 @@ def in_the_page(page, folder, name, images, targets):
     return answers[0], np.array(outputs), np.reshape(gradients, images.shape)
 
 
-@pytest.mark.parametrize("wasm", [True, False], ids=["wasm", "plain"])
-@pytest.mark.parametrize("name", export.NETWORKS)
-def test_a_network_in_the_page_says_what_keras_says(name, wasm, folder, open_tab):
+def from_keras(name):
+    """Twenty images, their logits and largest classes, and the gradients of those."""
     model = logit_model(models.load_trained(name))
     images = np.reshape(images_for(name), (20, *model.input_shape[1:])).astype(np.float32)
     logits = model.predict(images, verbose=0)
     targets = logits.argmax(axis=1)
-    expected = gradient(model)(tf.constant(images), tf.constant(targets + (logits.shape[1] == 1)))
-    page = open_tab()
-    if not wasm:
-        page.add_init_script(NO_WASM)
+    classes = tf.constant(targets + (logits.shape[1] == 1))
+    return images, logits, targets, gradient(model)(tf.constant(images), classes).numpy()
+
+
+def same_as_keras(page, folder, name):
+    """Compare the network in the page with Keras; returns whether it runs as WebAssembly."""
+    images, logits, targets, expected = from_keras(name)
     fast, outputs, gradients = in_the_page(page, folder, name, images, targets)
-    assert fast == wasm
     np.testing.assert_allclose(outputs, logits, atol=1e-4)
     # Where a ReLU's input is 0 but for rounding, a few pixels may go the other way.
     assert np.mean(np.abs(gradients - expected) > 1e-4) < 0.01
     assert np.abs(expected).max() > 0.1
+    return fast
+
+
+@pytest.mark.parametrize("wasm", [True, False], ids=["wasm", "plain"])
+@pytest.mark.parametrize("name", export.NETWORKS)
+def test_a_network_in_the_page_says_what_keras_says(name, wasm, folder, open_tab):
+    page = open_tab()
+    if not wasm:
+        page.add_init_script(NO_WASM)
+    assert same_as_keras(page, folder, name) == wasm
 
 
 def test_ties_in_pooling_go_to_the_first_as_in_keras(folder, open_tab):
@@ -319,6 +334,42 @@ def test_nothing_is_loaded_before_the_reader_comes_near(name, folder, open_tab):
     assert set(asked) == {far.name, "loader.js", "explorables.css"}
     page.mouse.wheel(0, 3000)
     page.wait_for_selector("[data-alive]")
+
+
+# -- In Firefox --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def firefox(tmp_path_factory):
+    """A page of the system's Firefox."""
+    program = next(filter(None, map(shutil.which, ("firefox", "firefox-esr"))), None)
+    if program is None:
+        pytest.skip("there is no Firefox on the PATH to look with (Debian: firefox-esr)")
+    with marionette.opened(program, tmp_path_factory.mktemp("firefox")) as page:
+        yield page
+
+
+@pytest.mark.parametrize("name", export.NETWORKS)
+def test_a_network_in_firefox_says_what_keras_says(name, folder, firefox):
+    assert same_as_keras(firefox, folder, name)
+
+
+@every_explorable
+def test_it_works_in_firefox(name, folder, firefox):
+    firefox.goto((folder / f"{name}.html").as_uri())
+    said, results = firefox.evaluate(
+        """async () => {
+          const wait = (time) => new Promise((done) => setTimeout(done, time));
+          const root = document.querySelector("[data-explorable]");
+          dispatchEvent(new Event("pointermove"));
+          const late = performance.now() + 60000;
+          while (!root.hasAttribute("data-alive") && performance.now() < late) await wait(50);
+          await wait(500);
+          return [root.querySelector("[role=status]").textContent, Object.keys(root.result)];
+        }"""
+    )
+    assert len(said) > 20
+    assert results
 
 
 # -- Each one against the package --------------------------------------------------------------
@@ -574,12 +625,24 @@ def test_path_equals_the_package(baseline, folder, open_tab):
     np.testing.assert_allclose(result(page)["logit"], halfway, atol=1e-4)
 
 
-@pytest.mark.parametrize("helps", [[], ["ink has a price", "edges have a price", "blur"]])
+HELPS = {
+    "ink has a price": {"l2": 0.1},
+    "edges have a price": {"tv": 0.1},
+    "blur": {"blur": 0.4},
+    "jitter": {"jitter": 2},
+    "Fourier": {"fourier": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "helps", ["", "ink has a price, edges have a price, blur", "ink has a price, jitter, Fourier"]
+)
 def test_climb_equals_the_package(helps, folder, open_tab):
     page = open_tab()
     opened(page, folder, "climb")
     checks.unfold(page)
     page.get_by_role("combobox", name="A picture of a").select_option("5")
+    helps = helps.split(", ") if helps else []
     for label in helps:
         page.get_by_label(label, exact=True).check()
     page.get_by_role("slider", name="Steps").fill("8")
@@ -587,7 +650,7 @@ def test_climb_equals_the_package(helps, folder, open_tab):
     page.get_by_role("button", name="Climb").click()
     page.wait_for_function("document.querySelector('[data-explorable]').result.taken === 8")
     found = result(page)
-    options = {"l2": 0.1, "tv": 0.1, "blur": 0.4} if helps else {}
+    options = {name: value for label in helps for name, value in HELPS[label].items()}
     options |= {"low": 0, "high": 1, "steps": 8, "step_size": 0.02}
     model = models.load_trained("digits")
     expected = activation.maximize_activation(model, target=5, **options)
@@ -646,3 +709,197 @@ def test_acquit_equals_the_package(patch, fill, patches, folder, open_tab):
     np.testing.assert_allclose(found["sky"], share, atol=1e-3)
     solved = page.locator(".challenge").get_attribute("data-solved") is not None
     assert solved == (share <= sky.mean()) == ("mean" in fill)
+
+
+# -- Coalitions --------------------------------------------------------------------------------
+
+
+def scene_of_quarters():
+    """The scene of the chapter on Shapley values, its quarters, and the one with the tank."""
+    entry = export.scene_of_quarters()
+    image = np.frombuffer(base64.b64decode(entry["image"]), np.uint8).reshape(64, 64, 3)
+    row, column = np.mgrid[:64, :64]
+    return image.astype(np.float32) / np.float32(255), row // 32 * 2 + column // 32, entry["tank"]
+
+
+@pytest.mark.parametrize(("choice", "fill"), [("black", 0.0), ("the quarter's mean", "mean")])
+def test_coalitions_equals_the_package(choice, fill, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "coalitions")
+    checks.unfold(page)
+    page.get_by_label(choice).check()
+    page.get_by_role("button", name="Play all").click()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    found = result(page)
+    image, quarters, _ = scene_of_quarters()
+    shown = np.arange(16)[:, np.newaxis] >> np.arange(4) & 1 == 1
+    hidden = (
+        np.zeros(3) if fill == 0 else np.stack([image[quarters == k].mean(0) for k in range(4)])
+    )
+    fills = np.broadcast_to(hidden if fill == 0 else hidden[quarters], image.shape)
+    pictures = np.where(shown[:, quarters, np.newaxis], image, fills).astype(np.float32)
+    model = models.load_trained("scenes_fair")
+    worths = logit_model(model).predict(pictures, verbose=0)[:, 0]
+    np.testing.assert_allclose(found["worths"], worths, atol=1e-4)
+    expected = shapley.explain_parts(model, image, 1, segments=quarters, fill=fill)
+    np.testing.assert_allclose(found["values"], expected.values, atol=1e-4)
+    np.testing.assert_allclose(found["means"], expected.values, atol=1e-4)
+    orders = {tuple(map(int, name.split())): adds for name, adds in found["rows"]}
+    assert orders.keys() == set(itertools.permutations(range(4)))
+    for order, adds in orders.items():
+        passed = np.cumsum([0, *(1 << k for k in order)])
+        np.testing.assert_allclose(np.take(adds, order), np.diff(worths[passed]), atol=1e-4)
+
+
+def test_coalitions_is_solved_by_two_orders_of_ones_own(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "coalitions")
+    checks.unfold(page)
+    _, _, tank = scene_of_quarters()
+    task = page.locator(".challenge")
+    page.get_by_role("button", name="Play all").click()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    rows = result(page)["rows"]
+    assert task.get_attribute("data-solved") is None
+    first, *_, last = [order for order, adds in sorted(rows, key=lambda row: row[1][tank])]
+    for order in (first, last):
+        assert task.get_attribute("data-solved") is None
+        for quarter in order.split():
+            page.get_by_role("button", name=f"Let {quarter} in").click()
+    assert result(page)["order"] == [int(quarter) for quarter in last.split()]
+    assert task.get_attribute("data-solved") is not None
+
+
+# -- Draw a digit ------------------------------------------------------------------------------
+
+
+def stroke(page, places):
+    """Draw a stroke with keys alone: to the first place, pen down, to the others, pen up."""
+    page.locator(".stage").focus()
+    now = result(page)["place"]
+    row, column = now["row"], now["column"]
+    for number, (down, right) in enumerate(places):
+        for change, keys in ((down - row, "Down Up"), (right - column, "Right Left")):
+            key = f"Arrow{keys.split()[change < 0]}"
+            for _ in range(abs(change)):
+                page.keyboard.press(key)
+        row, column = down, right
+        if number in (0, len(places) - 1):
+            page.keyboard.press("Space")
+
+
+@pytest.mark.parametrize("kind", ["saliency", "signed", "cover"])
+def test_draw_equals_the_package(kind, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "draw")
+    checks.unfold(page)
+    page.get_by_label("the course's").check()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.network == 'digits'")
+    page.get_by_role("combobox", name="Map").select_option(kind)
+    stroke(page, [(7, 8), (9, 8)])
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    found = result(page)
+    image = np.reshape(found["image"], (1, 28, 28, 1)).astype(np.float32)
+    assert image[0, 8, 8, 0] == found["strokes"] == 1
+    model = models.load_trained("digits")
+    np.testing.assert_allclose(
+        found["probabilities"], model.predict(image, verbose=0)[0], atol=1e-4
+    )
+    top = found["top"]
+    assert top == np.argmax(found["probabilities"])
+    if kind == "saliency":
+        expected = gradients.saliency_map(model, image, top)
+    elif kind == "signed":
+        expected = gradient(logit_model(model))(tf.constant(image), tf.constant([top]))[..., 0]
+    else:
+        options = {"patch": 4, "stride": 2, "fill": 0.0, "score": "logit"}
+        expected = occlusion.occlusion_map(model, image, top, **options)
+    off = np.abs(np.reshape(found["map"], (1, 28, 28)) - expected)
+    assert np.mean(off > 1e-4) < 0.01  # a ReLU's input may be 0 but for rounding
+    assert np.abs(expected).max() > 0.1
+
+
+def test_draw_is_solved_by_one_stroke_that_can_be_taken_back(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "draw")
+    assert result(page)["top"] == result(page)["before"] == 3
+    task = page.locator(".challenge")
+    stroke(page, [(8, 8), (20, 8)])
+    found = result(page)
+    assert found["top"] != 3
+    assert found["strokes"] == 1
+    assert task.get_attribute("data-solved") is not None
+    page.get_by_role("button", name="Take the stroke back").click()
+    assert result(page)["top"] == 3
+    page.get_by_role("button", name="Reset").click()
+    assert task.get_attribute("data-solved") is None
+
+
+def test_smoothgrad_in_the_page_equals_the_package(folder, open_tab):
+    image = datasets.load_digits()[1][0][:1]
+    draws = np.random.default_rng(0).standard_normal((20, 28, 28, 1), np.float32)
+    model = models.load_trained("digits")
+    expected = gradients.smoothgrad(model, image, 7, samples=20, noise=0.15, seed=0)
+    page = open_tab()
+    page.goto((folder / "core.html").as_uri())
+    found = page.evaluate(
+        """async ([image, draws]) => {
+          const floats = (base64) => new Float32Array(core.bytesOf(base64).buffer);
+          const network = core.makeNetwork(await core.load("digits"));
+          const noise = floats(draws).values();
+          const maps = core.smoothGrad(network, floats(image), 7, () => noise.next().value,
+            { samples: 20 });
+          return Array.from([...maps].at(-1));
+        }""",
+        [export.encode(image), export.encode(draws)],
+    )
+    np.testing.assert_allclose(np.reshape(found, (1, 28, 28)), expected, atol=1e-4)
+
+
+# -- Another class -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("picture", "number"), [("panda", 0), ("bear", 1)])
+def test_maps_of_photos_equal_the_package(picture, number, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "other-class")
+    page.get_by_role("combobox", name="Picture").select_option(picture)
+    name, targets = list(export.COLLAGES.items())[number]
+    classifier = models.imagenet_classifier()
+    images = classifier.preprocess(datasets.load_photo(name))
+    for k, layer in ((0, 0), (1, 0), (1, 2), (2, 3)):
+        page.get_by_role("radio").nth(k).check()
+        page.get_by_role("combobox", name="Layer").select_option(str(layer))
+        found = result(page)
+        assert (found["target"], found["layer"]) == (k, str(layer))
+        expected = cam.grad_cam(
+            classifier.model, images, targets[k], layer=export.CAM_LAYERS[layer]
+        )
+        np.testing.assert_allclose(np.reshape(found["map"], (1, 224, 224)), expected, atol=1e-4)
+        upper = np.arange(224)[:, np.newaxis] < np.full(224, 112)
+        (share,) = metrics.mass_inside(expected, upper[np.newaxis])
+        np.testing.assert_allclose(found["shares"], [share, 1 - share], atol=1e-4)
+
+
+@pytest.mark.parametrize("by", ["confounded", "fair"])
+@pytest.mark.parametrize("sky", ["cloudy", "sunny"])
+def test_maps_of_scenes_equal_the_package_and_the_sky_convicts(by, sky, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "other-class")
+    page.get_by_role("combobox", name="Picture").select_option(f"{by}{sky.capitalize()}")
+    image, sky_mask, tank_mask = scene(0, sky)
+    model = models.load_trained(f"scenes_{by}")
+    solved = []
+    for k, layer in itertools.product((0, 1), ("conv_1", "conv_2", "conv_3")):
+        page.get_by_label(["tank", "no tank"][k], exact=True).check()
+        page.get_by_role("combobox", name="Layer").select_option(layer)
+        found = result(page)
+        expected = cam.grad_cam(model, image[np.newaxis], 1 - k, layer=layer)
+        off = np.abs(np.reshape(found["map"], (1, 64, 64)) - expected)
+        assert np.mean(off > 1e-4) < 0.01
+        shares = [metrics.mass_inside(expected, m[np.newaxis])[0] for m in (sky_mask, tank_mask)]
+        if expected.any():
+            np.testing.assert_allclose(found["shares"], shares, atol=1e-3)
+        solved.append(expected.any() and shares[0] > 0.9)
+    done = page.locator(".challenge").get_attribute("data-solved") is not None
+    assert done == (by == "confounded" and any(solved)) == (by == "confounded" and sky == "sunny")

@@ -67,6 +67,18 @@ export function saliencyMap(network, image, target) {
   return strongest(network.gradient(image, target), network.shape[2]);
 }
 
+// SmoothGrad sample by sample: yields after each the saliency of the mean gradient so far. `normal`
+// gives the noise, whose deviation is a share of the image's largest value minus its smallest.
+export function* smoothGrad(network, image, target, normal, { samples = 50, noise = 0.15 } = {}) {
+  const values = Array.from(image), spread = noise * (Math.max(...values) - Math.min(...values));
+  const total = new Float64Array(image.length);
+  for (let sample = 1; sample <= samples; sample++) {
+    const gradient = network.gradient(image.map((value) => value + spread * normal()), target);
+    gradient.forEach((slope, i) => (total[i] += slope));
+    yield strongest(total.map((sum) => sum / sample), network.shape[2]);
+  }
+}
+
 // The points of the straight way from a baseline: the middles of as many equal parts.
 export function alongTheWay(baseline, image, alpha) {
   return Float32Array.from(image, (value, i) => baseline[i] + alpha * (value - baseline[i]));

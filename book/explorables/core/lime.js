@@ -11,6 +11,12 @@ export function randomNumbers(seed) {
   };
 }
 
+// Numbers of a normal distribution around 0, by Box and Muller from those.
+export function normalNumbers(seed) {
+  const random = randomNumbers(seed);
+  return () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+}
+
 // The image with the parts that are not shown replaced by a fill, an image of the same size.
 export function showParts(image, fill, segments, shown) {
   const channels = image.length / segments.length;
