@@ -181,9 +181,8 @@ def rectangles():
 def climb(each=25, steps=64, jitter=2):
     """What climbing needs: its noise, real digits to compare with, and a field without rectangle.
 
-    `shifts` are those of the package's jitter in each step.
-
-    `alike` is how strongly a real digit correlates with the most similar of the others, on average.
+    `shifts` are those of the package's jitter, step by step. `alike` is how strongly a real digit
+    correlates with the most similar of the others, on average.
     """
     (images, labels), _ = datasets.load_digits()
     some = np.concatenate([np.flatnonzero(labels == digit)[:each] for digit in range(10)])
