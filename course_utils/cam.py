@@ -109,8 +109,9 @@ def grad_cam_plus_plus(model, images, targets, *, layer=None, score="logit", bat
 
     References
     ----------
-    Chattopadhay et al., Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks
-    (2018), for the exponential of the score, whose factor the division by the maximum takes away.
+    Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
+    Convolutional Networks (2018), for the exponential of the score, whose factor the division by
+    the maximum takes away.
     """
     return _class_map(_plus_plus, model, images, targets, layer, score, batch_size)
 
