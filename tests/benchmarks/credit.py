@@ -19,6 +19,7 @@ from course_utils._scores import forward, gradient
 from course_utils.lime_image import superpixels
 
 BARE, OURS, VIS = "bare passes", "this course", "tf-keras-vis"
+SMALL, LARGE = 1000, 256  # samples
 
 TEXT = """*Bare passes* are what a method cannot do without: compiled passes forward, or forward \
 and back where it needs a gradient, with nothing to hide. The ratios are the medians of the \
@@ -155,16 +156,16 @@ def lines(timings):
 def main(rounds=5):
     keras.config.disable_interactive_logging()  # tf-keras-vis calls predict
     scenes = datasets.make_scenes(64, confounded=False, seed=0).images
-    detector = Setting(models.load_trained("scenes_fair"), scenes, 64, 1000)
+    detector = Setting(models.load_trained("scenes_fair"), scenes, 64, SMALL)
     classifier = models.imagenet_classifier()
     photos = [datasets.load_photo(name) for name in datasets.photo_names()[:8]]
     photos = classifier.preprocess(np.stack(photos))
-    large = measure(Setting(classifier.model, photos, 16, 200), max(1, rounds // 2))
+    large = measure(Setting(classifier.model, photos, 16, LARGE), max(1, rounds // 2))
     small = measure(detector, rounds)
     header = ("", BARE, OURS, VIS)
     text = TEXT.format(
-        small_samples=1000,
-        large_samples=200,
+        small_samples=SMALL,
+        large_samples=LARGE,
         small=table(header, lines(small)),
         large=table(header, lines(large)),
     )
