@@ -156,8 +156,8 @@ def test_random_graphs_give_what_whole_networks_give():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tens", range(1, 30))
-def test_300_random_graphs_give_what_whole_networks_give(tens):
+@pytest.mark.parametrize("tens", range(1, 20))
+def test_200_random_graphs_give_what_whole_networks_give(tens):
     assert sum(check(10 * tens + ones) for ones in range(10)) >= 4
 
 
