@@ -53,7 +53,7 @@ from keras import layers
 from course_utils import gradients
 inputs = keras.Input((8, 8, 2))
 x = layers.Add()([layers.Conv2D(2, 3, padding="same")(inputs), inputs])
-x = layers.GlobalAveragePooling2D()(layers.LeakyReLU({slope}, name="bent")(x))
+x = layers.GlobalAveragePooling2D()(layers.LeakyReLU(0.1, name="bent")(x))
 model = keras.Model(inputs, x)
 image = -np.ones((1, 8, 8, 2), np.float32)
 wrong = not np.allclose(model(image), model.predict(image, verbose=0))
@@ -62,10 +62,10 @@ print("predict is wrong:", wrong)
 """
 
 
-@pytest.mark.parametrize(("slope", "onednn"), [(0.1, "1"), (0.1, "0"), (0.2, "1")])
-def test_a_slope_that_tensorflow_forgets_is_told(slope, onednn):
-    done = run(SLOPES.format(slope=slope), TF_ENABLE_ONEDNN_OPTS=onednn)
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_a_slope_that_tensorflow_forgets_is_told(onednn):
+    done = run(SLOPES, TF_ENABLE_ONEDNN_OPTS=onednn)
     assert done.returncode == 0, done.stderr
     wrong = "predict is wrong: True" in done.stdout
     assert ("computes bent with a slope of 0.2" in done.stderr) == wrong
-    assert not wrong or (slope, onednn) == (0.1, "1")
+    assert not wrong or onednn == "1"
