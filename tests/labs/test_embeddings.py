@@ -42,7 +42,7 @@ def pool_in_batches(model, images, layer):
 
 
 def pool_tensor(model, images, layer):
-    maps = keras.Model(model.inputs, model.get_layer(layer).output)(images)
+    maps = keras.Model(model.inputs[0], model.get_layer(layer).output)(images)
     return tf.concat([tf.reduce_mean(maps, [1, 2]), tf.reduce_max(maps, [1, 2])], axis=1)
 
 
