@@ -364,8 +364,9 @@ def cluster_maps(store, *, target=None, clusters=None, size=16, neighbours=10, m
 
     Parameters
     ----------
-    store : zarr.Group, str or path
-        What `explain_dataset` returned, or its folder. What is not finished is left out.
+    store : zarr.Group, str or path, or array (N, H, W)
+        What `explain_dataset` returned, or its folder. What is not finished is left out. Or
+        heatmaps from elsewhere.
     target : int, optional
         Only images explained for this class; all if not given.
     clusters : int, optional
@@ -396,7 +397,6 @@ def cluster_maps(store, *, target=None, clusters=None, size=16, neighbours=10, m
     check_whole("size", size, 1)
     check_whole("neighbours", neighbours, 1)
     check_whole("seed", seed, 0)
-    store = store if isinstance(store, zarr.Group) else zarr.open_group(store, mode="r")
     index, features = _features(store, target, size)
     if len(index) <= neighbours:
         raise ValueError(
@@ -418,6 +418,11 @@ def cluster_maps(store, *, target=None, clusters=None, size=16, neighbours=10, m
 
 def _features(store, target, size):
     """The finished maps of a target as vectors, read a chunk at a time."""
+    if isinstance(store, np.ndarray):
+        if store.ndim != 3 or target is not None:
+            raise ValueError(f"heatmaps are (N, H, W), without a target, got {store.shape}.")
+        return np.arange(len(store)), _vectors(store, size)
+    store = store if isinstance(store, zarr.Group) else zarr.open_group(store, mode="r")
     targets, done = store["targets"][:], store["digests"][:].any(axis=1)
     chunk = store.attrs["chunk"]
     wanted = np.repeat(done, chunk)[: len(targets)]
@@ -427,12 +432,17 @@ def _features(store, target, size):
     for start in range(0, len(targets), chunk):
         chosen = wanted[start : start + chunk]
         if chosen.any():
-            maps = store["heatmaps"][start : start + chunk][chosen]
-            small = [cv2.resize(m, (size, size), interpolation=cv2.INTER_AREA) for m in maps]
-            found.append(np.reshape(small, (len(maps), -1)))
-    features = np.concatenate(found)
-    total = np.abs(features).sum(axis=1, keepdims=True)
-    return np.flatnonzero(wanted), features / np.where(total > 0, total, 1)
+            found.append(_vectors(store["heatmaps"][start : start + chunk][chosen], size))
+    return np.flatnonzero(wanted), np.concatenate(found)
+
+
+def _vectors(maps, size):
+    """Shrunk maps, each divided by the sum of its absolute values, float32 (N, size * size)."""
+    maps = np.asarray(maps, np.float32)
+    small = [cv2.resize(m, (size, size), interpolation=cv2.INTER_AREA) for m in maps]
+    vectors = np.reshape(small, (len(maps), -1))
+    total = np.abs(vectors).sum(axis=1, keepdims=True)
+    return vectors / np.where(total > 0, total, 1)
 
 
 def _spectrum(features, neighbours, most, seed):
