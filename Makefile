@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 book lab bench scale: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade data lock colab-check
+.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
+	@echo "make tally LINES=file   how often a class was right in the blind test of chapter 18"
 	@echo "make data        remake what is in data/ from its source (15 minutes)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make gpu-check   compare the methods' maps on this machine's GPU with its processors'"
@@ -119,6 +120,11 @@ formgrade: env
 	@test -f "$(GRADED)/gradebook.db" || { echo "Name a folder that make grade has made: \
 	make formgrade GRADED=folder" >&2; exit 1; }
 	@$(BIN)/python notebooks/labs/tools/formgrade.py "$(GRADED)" $(SERVER)
+
+tally: env
+	@test -n "$(LINES)" || { echo "Name the file with the class's lines: \
+	make tally LINES=file" >&2; exit 1; }
+	@$(BIN)/python book/explorables/tally.py "$(LINES)"
 
 data: env
 	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \

@@ -2,12 +2,14 @@
 
 import base64
 import json
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
-from course_utils import datasets, lime_image, models
+from course_utils import cam, datasets, gradients, lime_image, models, occlusion
 from keras import layers
+from sklearn.neural_network import MLPClassifier
 
 NETWORKS = ("squares", "scenes_confounded", "scenes_fair", "digits", "speech")
 KINDS = {
@@ -38,6 +40,7 @@ def export_all(folder):
     write(folder, "coalitions", scene_of_quarters())
     write(folder, "draw", digits_to_draw_on())
     write(folder, "collages", collages())
+    write(folder, "blind", blind())
 
 
 def write(folder, name, content):
@@ -285,6 +288,77 @@ def collages():
                 }
             )
         made.append({"photo": encode(photo), "classes": classes})
+
+
+def blind():
+    """Twelve detectors for the blind test, half of which rely on the sky, and maps of each.
+
+    Each has a scene of its own, a tank under clouds, in which an exchange says what it relies on:
+    the sky's turns its answer and the tank's does not, or the other way round. Four are others'
+    convolutions with layers above them that were trained anew. The last has the odd map as well,
+    the edges of the picture, which no network made.
+    """
+    cloudy = datasets.make_scenes(120, confounded=True, seed=21)
+    sunny = datasets.make_scenes(120, confounded=False, seed=21)
+    both = np.flatnonzero((cloudy.labels == 1) & cloudy.cloudy & ~sunny.cloudy)
+    field = sunny.images[(sunny.labels == 0) & ~sunny.cloudy][0]
+    net, made, left = models.scenes_cnn(), [], list(both)
+    detectors = _detectors()
+    for number, (sky, weights) in enumerate([*detectors, detectors[6]]):
+        net.set_weights(weights)
+        for i in left:
+            tank = np.where(cloudy.tank_masks[i][..., None], field, cloudy.images[i])
+            shown = np.stack([cloudy.images[i], sunny.images[i], tank])
+            if list(net(shown, training=False)[:, 0].numpy() > 0.5) == [True, not sky, sky]:
+                break
+        else:
+            raise RuntimeError(f"detector {number}: no scene shows what it relies on.")
+        left.remove(i)
+        image = cloudy.images[i][np.newaxis]
+        maps = [
+            occlusion.occlusion_map(net, image, 1, patch=8, fill=field, score="logit"),
+            gradients.saliency_map(net, image, 1),
+            cam.grad_cam(net, image, 1),
+        ]
+        if number == len(detectors):
+            maps.append(np.hypot(*np.gradient(image.mean(axis=-1), axis=(1, 2))))
+        made.append(
+            {
+                "sky": sky,
+                "image": encode(_bytes(image)),
+                "maps": [
+                    encode((128 + 127 * m / np.abs(m).max()).round().astype(np.uint8)) for m in maps
+                ],
+            }
+        )
+    return made
+
+
+def _detectors():
+    """Whether each of the twelve relies on the sky, and its weights."""
+    names = ["scenes_confounded", *(f"scenes_confounded_seed{k}" for k in (1, 2, 3, 4))]
+    skies = [models.load_trained(name).get_weights() for name in names]
+    names = ["scenes_fair", "scenes_fair_unpatched_seed0", "scenes_fair_unpatched_seed1"]
+    tanks = [models.load_trained(name).get_weights() for name in names]
+    skies += _other_heads(skies[:1], confounded=True)
+    tanks += _other_heads(tanks, confounded=False)
+    return [(True, weights) for weights in skies] + [(False, weights) for weights in tanks]
+
+
+def _other_heads(networks, confounded):
+    """Detectors' weights, those above the convolutions trained anew on other scenes."""
+    scenes = datasets.make_scenes(300, confounded=confounded, seed=30)
+    net = models.scenes_cnn()
+    below = keras.Model(net.inputs[0], net.get_layer("flatten").output)
+    made = []
+    for seed, weights in enumerate(networks):
+        net.set_weights(weights)
+        features = below(scenes.images, training=False).numpy()
+        head = MLPClassifier(64, batch_size=32, max_iter=10, random_state=seed)
+        with warnings.catch_warnings(action="ignore"):  # that ten rounds are not the end
+            head.fit(features, scenes.labels)
+        above = [part for pair in zip(head.coefs_, head.intercepts_, strict=True) for part in pair]
+        made.append(weights[:6] + [np.float32(part) for part in above])
     return made
 
 

@@ -214,8 +214,8 @@ explorable("latent", async (live, root) => {
       make("div", { className: "pair" },
         make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "Drawn here")),
           picture, answer, where),
-        make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "Drawn at the star")),
-          found, end))),
+        make("div", { className: "column" },
+          make("p", { className: "title" }, make("b", {}, "Drawn at the star")), found, end))),
     make("div", { className: "buttons" }, go, button("Reset", reset)),
     asked,
     more("More settings", steps, right, up, fetched), status, task);

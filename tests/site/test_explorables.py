@@ -32,6 +32,7 @@ sys.path.insert(0, str(checks.ROOT / "book/explorables"))
 
 import bundle
 import export
+import tally
 
 pytestmark = pytest.mark.site
 
@@ -500,6 +501,53 @@ def test_latent_is_solved_beyond_the_prior(folder, open_tab):
     page.wait_for_function("document.querySelector('[data-explorable]').result.filled === 1024")
     page.get_by_role("button", name="Reset").click()
     assert page.locator(".challenge").get_attribute("data-solved") is None
+
+
+def test_blind_counts_and_makes_a_line(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "blind")
+    deck, sky = result(page)["deck"], result(page)["sky"]
+    assert sorted(one["network"] for one in deck) == list(range(12))
+    for maps in (True, False):
+        assert [sky[one["network"]] for one in deck if one["maps"] == maps].count(True) == 3
+    for one in deck:  # right with maps, "sky" to all without
+        drawn = page.get_by_role("img", name="Occlusion")
+        assert drawn.count() == one["maps"]
+        says_sky = sky[one["network"]] or not one["maps"]
+        page.get_by_role("button", name="sky" if says_sky else "tank", exact=False).first.click()
+    found = result(page)
+    assert (found["done"], found["withMaps"], found["without"]) == (True, 6, 3)
+    assert "With maps 6 of 6 right, without 3 of 6" in page.locator(".result").inner_text()
+    assert "in 2\xa0% of such tests" in page.locator(".result").inner_text()
+    letter = "ABCD"[found["letters"].index(3)]
+    assert page.locator(".challenge").get_attribute("data-solved") is None
+    page.get_by_role("button", name=letter, exact=True).click()
+    assert page.locator(".challenge").get_attribute("data-solved") is not None
+    page.get_by_role("button", name="Make a line").click()
+    line = page.get_by_role("textbox").input_value()
+    counts, odd = tally.read(f"Anna: {line}")
+    assert counts.tolist() == [[6, 6, 3, 6]]
+    assert odd.tolist() == [1]
+    page.get_by_role("button", name="Begin anew").click()
+    assert (result(page)["time"], result(page)["answers"]) == (2, [])
+
+
+def test_the_blind_test_shows_the_package_s_maps_of_networks_that_rely_on_what_it_says():
+    detectors, made = export._detectors(), export.blind()
+    assert [entry["sky"] for entry in made] == [True] * 6 + [False] * 7
+    cloudy, sunny = (datasets.make_scenes(120, confounded=c, seed=21) for c in (True, False))
+    alike = [n for n in range(120) if cloudy.labels[n] and cloudy.cloudy[n] and not sunny.cloudy[n]]
+    model = models.scenes_cnn()
+    for (sky, weights), entry in zip(detectors, made, strict=False):
+        model.set_weights(weights)
+        # Of all scenes, not only its own: under another sky, is the tank still one?
+        still = model.predict(sunny.images[alike], verbose=0)[:, 0] > 0.5
+        assert (np.mean(still) < 0.2) if sky else (np.mean(still) > 0.8)
+        pixels = np.frombuffer(base64.b64decode(entry["image"]), np.uint8)
+        image = pixels.reshape(1, 64, 64, 3).astype(np.float32) / 255
+        heat = gradients.saliency_map(model, image, 1)
+        shown = np.frombuffer(base64.b64decode(entry["maps"][1]), np.uint8).reshape(heat.shape)
+        np.testing.assert_allclose((shown - 128.0) / 127, heat / heat.max(), atol=1 / 127)
 
 
 def test_cover_equals_the_package(folder, open_tab):
