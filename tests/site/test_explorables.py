@@ -858,7 +858,9 @@ def test_draw_equals_the_package(kind, folder, open_tab):
     if kind == "saliency":
         expected = gradients.saliency_map(model, image, top)
     elif kind == "signed":
-        expected = gradient(logit_model(model))(tf.constant(image), tf.constant([top]))[..., 0]
+        expected = gradient(logit_model(model))(tf.constant(image), tf.constant([top], tf.int64))[
+            ..., 0
+        ]
     else:
         options = {"patch": 4, "stride": 2, "fill": 0.0, "score": "logit"}
         expected = occlusion.occlusion_map(model, image, top, **options)
