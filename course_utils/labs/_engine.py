@@ -210,6 +210,8 @@ def _moved_by(yours, right, room):
 
 def _own_line(error):
     """The line of the student's own code at which an error came up, or nothing."""
+    if hasattr(error, "own_line"):  # it came from another process, which has told the line
+        return error.own_line
     frames = traceback.extract_tb(error.__traceback__)
     own = [
         f for f in frames if "course_utils" not in f.filename and "site-packages" not in f.filename

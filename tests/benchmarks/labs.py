@@ -1,6 +1,6 @@
 """How long the labs' cells take with all tasks solved, and how long it takes to grade a class.
 
-Needs the `labs` extra, bubblewrap, 4 GB and about six minutes on two quiet cores:
+Needs the `labs` extra, bubblewrap, 6 GB and about ten minutes on two quiet cores:
 python tests/benchmarks/labs.py
 """
 

@@ -7,6 +7,7 @@ commands that a teacher gives.
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -276,6 +277,19 @@ def test_the_feedback_shows_the_points_and_the_sentence(course):
     assert "triple(-3) has the opposite sign" in page
 
 
+def test_the_feedback_names_the_student_and_the_tasks_and_no_zero_that_nobody_gave(course):
+    page = (course[1] / "feedback/Ada Lovelace/small/small.html").read_text()
+    head = page[: page.index('id="notebook"')]
+    words = " ".join(re.sub(r"<[^>]+>", " ", head[head.index("<h4>") :]).split())
+    assert words.startswith("Small · Ada Lovelace (Score: 5.0 / 9.0)")
+    assert "Task 1 (Score: 2.0 / 2.0) Task 2 (Score: 3.0 / 3.0) Task 3 (not marked yet)" in words
+    assert "<title>Small · Ada Lovelace</title>" in head
+    assert "Test cell" not in head
+    assert page.count("not marked yet") == 2
+    page = (course[1] / "feedback/blank/small/small.html").read_text()
+    assert "not marked yet" not in page  # there was nothing to mark
+
+
 def test_marks_given_by_hand_reach_the_table(course, tmp_path):
     out = tmp_path / "grades"
     shutil.copytree(course[1], out)
@@ -323,9 +337,9 @@ def test_the_kernel_sees_no_more_than_it_needs(tmp_path):
 
 
 def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
-    import sandbox
+    import cage
 
-    monkeypatch.setattr(sandbox.shutil, "which", lambda program: None)
+    monkeypatch.setattr(cage.shutil, "which", lambda program: None)
     (tmp_path / "handed in").mkdir()
     with pytest.raises(RuntimeError, match="install bubblewrap"):
         grade.grade(tmp_path / "handed in", tmp_path / "grades")

@@ -8,6 +8,8 @@ import json
 
 from jupyter_client.session import Session
 
+import wire  # noqa: F401  for sandbox.py, which has it called in here
+
 TEXT = 100_000  # characters of one text
 LINE = 5_000  # characters of a line of a traceback
 PARTS = 100  # lines of a traceback, entries of anything else

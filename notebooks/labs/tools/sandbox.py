@@ -2,8 +2,10 @@
 
     python notebooks/labs/tools/sandbox.py notebook.ipynb seconds_per_cell seconds gigabytes
 
-The kernel runs in a bubblewrap sandbox that sees Python, the course's package and its data, and
-nothing else: not the solutions, not other students' work. It can write to a small file system in
+The kernel runs in a bubblewrap sandbox (cage.py) that sees Python, the course's package and its
+data, and nothing else: not the solutions, not the checks, not other students' work. The tests are
+run by another process, the judge, which asks the kernel for what it needs (court.py, judge.py,
+wire.py). The kernel can write to a small file system in
 memory only, which ends with it; what it puts out is cut in there (kernel.py). A cell that crashes
 the kernel, runs for too long or takes too much memory gets an error for its output; then a new
 kernel replays the cells before it, and goes on with the next. Cells that never came to run get an
@@ -15,16 +17,14 @@ import asyncio
 import copy
 import os
 import resource
-import shutil
+import socket
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty
 from subprocess import DEVNULL
 
-import matplotlib.font_manager  # makes the list of fonts, should there be none
 import nbformat
 import psutil
 import zmq.asyncio
@@ -34,70 +34,24 @@ from nbclient.client import CellExecutionComplete
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_output, output_from_msg
 
+import court
+import judge
 import kernel
+from cage import GIGABYTE, cage, needed
 
-GIGABYTE = 2**30
 OUTPUT = 200_000  # characters that a cell may print
 PICTURES = 8_000_000  # characters of a cell's pictures, besides
 TOTAL = 20_000_000  # characters of all cells' outputs
-DISK = GIGABYTE // 4  # of each of the places where a student's code can write
 FILE = 4096  # bytes, at least, that a file takes from that and from the memory
 PROCESSES = 300  # processes and threads at once
 OURS = 3 * GIGABYTE  # of addresses, for this side; a flood of messages ends it, not the machine
-HOME = str(Path("/tmp") / "student")
 BUSY = 10  # times its seconds that a cell may take if it mostly waits for the processor
 PATIENCE = 30  # seconds for a kernel to say that it is still there
 SOCKETS, KERNEL = "/run/kernel", "/run/kernel.py"
 STARTUP = 120  # seconds that a kernel may take to answer
 TOO_LATE = "It was not run: the whole notebook had used up its time."
-# The student's code may have changed what the checks do: tests get them anew.
-FRESH_CHECKS = """
-import importlib, sys
-for _name in [name for name in sys.modules if name.startswith("course_utils.labs")]:
-    if _name.rpartition(".")[2] in ("checks", "_engine"):
-        del sys.modules[_name]
-checks = importlib.import_module("course_utils.labs.checks")
-"""
-
-
-def needed():
-    """Raise RuntimeError, with what to do, where there is no way to shut a notebook in."""
-    missing = [program for program in ("bwrap", "prlimit") if not shutil.which(program)]
-    if missing:
-        raise RuntimeError(
-            f"{' and '.join(missing)} not found. Students' notebooks run in a sandbox or not at "
-            "all: install bubblewrap and util-linux (Debian, Ubuntu: apt-get install bubblewrap), "
-            "or on macOS and Windows grade inside Linux (a container, WSL)."
-        )
-
-
-def cage(folder, memory):
-    """The command that runs another in the sandbox; it can read `folder`, and write nowhere."""
-    package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
-    data = next(f for f in (package / "data", package.parent / "data") if f.is_dir())
-    visible = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
-    visible += ["/etc/fonts", "/etc/localtime", "/etc/ssl/openssl.cnf"]
-    visible += [sys.base_prefix, sys.prefix, package, data]
-    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    command += ["--proc", "/proc", "--dev", "/dev"]
-    for path in ("/dev/shm", "/tmp"):
-        command += ["--size", str(DISK), "--tmpfs", path]
-    command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
-    for path in (*visible, folder):
-        command += ["--ro-bind-try", str(path), str(path)]
-    command += ["--ro-bind", kernel.__file__, KERNEL]
-    for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
-        command += ["--ro-bind", str(fonts), f"{HOME}/matplotlib/{fonts.name}"]
-    build = str(data / "build")  # the scripts that planted the labs' defects
-    command += ["--tmpfs", build, "--remount-ro", build]
-    command += ["--remount-ro", "/dev", "--dir", HOME, "--chdir", HOME]
-    command += ["--clearenv"]
-    environment = {"HOME": HOME, "LANG": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment |= {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "-1"}
-    environment |= {"MPLCONFIGDIR": f"{HOME}/matplotlib", "IPYTHONDIR": f"{HOME}/.ipython"}
-    for name, value in environment.items():
-        command += ["--setenv", name, value]
-    return [*command, "prlimit", f"--as={int(memory * GIGABYTE)}", "--core=0", "--"]
+SERVE = "__import__('wire').here(__import__('IPython').get_ipython().user_ns)"
+KEPT = ("stream", "display_data")  # of what a student's functions put out when a test calls them
 
 
 class CagedKernel(AsyncKernelManager):
@@ -109,11 +63,13 @@ class CagedKernel(AsyncKernelManager):
         context.setsockopt(zmq.MAXMSGSIZE, 2 * kernel.MESSAGE)
         connection = {"transport": "ipc", "connection_file": str(self.folder / "kernel.json")}
         super().__init__(*args, ip=SOCKETS, context=context, **connection, **kwargs)
+        self.meeting, self.students_end = socket.socketpair()  # where it and the judge meet
         self.cage = cage(folder, memory)
 
     def format_kernel_cmd(self, extra_arguments=None):
         """The kernel's command, behind that of the sandbox."""
-        return [*self.cage, sys.executable, KERNEL, "-f", self.connection_file]
+        meets = ["env", f"JUDGE={self.students_end.fileno()}"]
+        return [*self.cage, *meets, sys.executable, KERNEL, "-f", self.connection_file]
 
     async def connect(self, seconds):
         """Hold on to the sockets in the sandbox, seen from here, before a student's code runs."""
@@ -194,6 +150,8 @@ class Run:
         """Fill in the outputs of every cell."""
         client = None
         cells = self.notebook.cells
+        self.judge = court.Judge(self.folder, self.gigabytes)
+        self.judge.start()
         for index, cell in enumerate(cells):
             if cell.cell_type != "code":
                 continue
@@ -203,22 +161,24 @@ class Run:
                 trouble = TOO_LATE
             elif client is None:
                 client, trouble = await self.new_kernel(index)
-            trouble = trouble or await self.attempt(client, cell, index)
+            run = self.judged if court.is_test(cell) else self.attempt
+            trouble = trouble or await run(client, cell, index)
             if trouble:
                 stop(cell, trouble)
                 self.spoilt.add(index)
                 await self.end(client)
                 client = None
-            elif cell.metadata.get("nbgrader", {}).get("grade"):
-                cell.outputs = for_nbgrader(cell)
+            elif court.is_test(cell):
+                cell.outputs = court.for_nbgrader(cell)
         await self.end(client)
+        self.judge.stop()
 
     async def new_kernel(self, index):
         """A client whose kernel has run the cells before `index`, or what went wrong."""
         while True:
             client = await self.start()
             for earlier, cell in enumerate(self.notebook.cells[:index]):
-                if cell.cell_type != "code" or earlier in self.spoilt:
+                if cell.cell_type != "code" or court.is_test(cell) or earlier in self.spoilt:
                     continue
                 if await self.attempt(client, copy.deepcopy(cell), earlier):
                     self.spoilt.add(earlier)  # it went well once, and does not any more
@@ -239,7 +199,9 @@ class Run:
         client = Client(copy.deepcopy(self.notebook), km=manager, startup_timeout=STARTUP)
         client.on_cell_executed = client.lost_error
         client.record_timing, client.raise_on_iopub_timeout = False, True
-        await client.async_start_new_kernel(stdout=DEVNULL, stderr=DEVNULL)
+        end = manager.students_end
+        await client.async_start_new_kernel(stdout=DEVNULL, stderr=DEVNULL, pass_fds=[end.fileno()])
+        end.close()
         await manager.connect(STARTUP)
         await client.async_start_new_kernel_client()
         return client
@@ -254,9 +216,6 @@ class Run:
         client.allow_errors = True
         watch = asyncio.create_task(self.watch(client.km, limit))
         try:
-            if cell.metadata.get("nbgrader", {}).get("grade"):
-                fresh = nbformat.v4.new_code_cell(FRESH_CHECKS)
-                await client.async_execute_cell(fresh, index, store_history=False)
             await client.async_execute_cell(cell, index)
             if await leaves(client):
                 raise DeadKernelError
@@ -272,27 +231,50 @@ class Run:
             self.deadline += self.waited
         return self.excess
 
+    async def judged(self, client, test, index):
+        """Have the judge run a test, with what the student's process has; returns as `attempt`."""
+        meeting = client.km.meeting
+        try:
+            await self.judge.ready(STARTUP)
+        except (OSError, ValueError):
+            self.judge.stop()
+            return "The test could not be judged."
+        asked = asyncio.create_task(
+            self.judge.ask(test.source, judge.own_cells(self.notebook), meeting)
+        )
+        serving = nbformat.v4.new_code_cell(SERVE)
+        trouble = await self.attempt(client, serving, index)
+        if any(output.output_type == "error" for output in serving.outputs):
+            meeting.shutdown(socket.SHUT_RDWR)  # the judge need not wait for it
+        test.execution_count = serving.execution_count
+        test.outputs = [output for output in serving.outputs if output.output_type in KEPT]
+        try:
+            told = await asyncio.wait_for(asked, PATIENCE)
+        except (OSError, ValueError):  # a time-out is an OSError
+            self.judge.stop()
+            return trouble or "The test could not be judged."
+        if told["gone"]:  # there may be more on the wire that makes no sense
+            return trouble or "What the student's process told the judge could not be read."
+        test.outputs += court.outputs_of(told)
+        return trouble
+
     async def watch(self, manager, limit):
         """End a kernel whose processes and files are too large or too many, or take too long.
 
         A cell has `limit` seconds, and those are not counted in which it waited for a processor:
         where other programs take most of it, an innocent cell is not stopped for that.
         """
-        begun, before = time.monotonic(), None
+        begun, before = time.monotonic(), []
         while True:
             await asyncio.sleep(0.3)
-            processes = psutil.Process().children(recursive=True)
-            sizes, threads = {0: 0}, 0
-            for process in processes:
-                try:
-                    sizes[process.pid] = process.memory_info().rss
-                    threads += process.num_threads()
-                except psutil.Error:
-                    continue
+            processes, judges = self.students(), self.judge.processes()
+            sizes, threads = sizes_of(processes)
             memory = manager.written() + sum(sizes.values())
-            now = delays(max(sizes, key=sizes.get))  # of the kernel, for which the others are small
-            before = now if before is None else before
-            self.waited = max([now[t] - before.get(t, 0) for t in now], default=self.waited)
+            # Of each of the two the largest process, for which all others are small.
+            now = [delays(max(s, key=s.get)) for s in (sizes, sizes_of(judges)[0])]
+            before = before or now
+            waits = [[n[t] - b.get(t, 0) for t in n] for n, b in zip(now, before, strict=True)]
+            self.waited = max(self.waited, sum(max(wait, default=0) for wait in waits))
             if memory > self.gigabytes * GIGABYTE:
                 self.excess = f"The cell was stopped: it took over {self.gigabytes:g} GB of memory."
             elif threads > PROCESSES:
@@ -303,11 +285,17 @@ class Run:
                 kill(processes)
                 return
 
+    def students(self):
+        """The processes of the student's kernel."""
+        judges = self.judge.processes()
+        return [p for p in psutil.Process().children(recursive=True) if p not in judges]
+
     async def end(self, client):
         """Kill what is left of a kernel."""
         if client is None:
             return
-        kill(psutil.Process().children(recursive=True))
+        kill(self.students())
+        client.km.meeting.close()
         await client.km.shutdown_kernel(now=True)
         client.kc.stop_channels()
         for held in client.km.held:
@@ -317,6 +305,18 @@ class Run:
         """Execute the notebook, with a folder for its kernels' sockets."""
         with tempfile.TemporaryDirectory(prefix="lab") as self.folder:
             asyncio.run(self.execute())
+
+
+def sizes_of(processes):
+    """The memory of each process, {its number: bytes}, and how many threads they have."""
+    sizes, threads = {0: 0}, 0
+    for process in processes:
+        try:
+            sizes[process.pid] = process.memory_info().rss
+            threads += process.num_threads()
+        except psutil.Error:
+            continue
+    return sizes, threads
 
 
 def delays(process):
@@ -357,39 +357,16 @@ def kill(processes):
             continue
 
 
-def for_nbgrader(cell):
-    """A test's outputs as nbgrader should read them.
-
-    It gives no points where anything is written to stderr, which warnings are; and it takes a
-    number that a test ends with for its points, all other results for full points.
-    """
-    outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    for output in outputs:
-        if output.output_type == "execute_result":
-            try:
-                valid = 0 <= float(output.data["text/plain"]) <= cell.metadata.nbgrader.points
-            except (KeyError, ValueError):
-                valid = False
-            if not valid:
-                return [error("The test did not end with a number of points that it can give.")]
-    return outputs
-
-
 def stop(cell, sentence):
     """Mark a cell that did not come to its end, where no student can, and give it an error."""
     cell.metadata["stopped"] = sentence
-    cell.outputs.append(error(sentence))
+    cell.outputs.append(court.error(sentence))
 
 
 def stops(notebook):
     """What was the matter with cells that did not come to their end, each sentence once."""
     found = [cell.metadata.get("stopped") for cell in notebook.cells]
     return list(dict.fromkeys(filter(None, found)))
-
-
-def error(sentence):
-    """An output for what a cell was not let do."""
-    return new_output("error", ename="Stopped", evalue=sentence, traceback=[sentence])
 
 
 def main(path, cell_seconds, seconds, gigabytes):

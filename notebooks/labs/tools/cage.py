@@ -1,0 +1,65 @@
+"""The cage that students' code runs in: a command for bubblewrap."""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib.font_manager  # makes the list of fonts, should there be none
+
+GIGABYTE = 2**30
+DISK = GIGABYTE // 4  # of each of the places where a student's code can write
+HOME = str(Path("/tmp") / "student")
+SCRIPTS = {"kernel": ("kernel", "wire"), "judge": ("judge", "wire")}  # that run in there
+NO_CHECKS = Path(__file__).with_name("no_checks.py")  # stands in for the checks in a student's
+
+
+def needed():
+    """Raise RuntimeError, with what to do, where there is no way to shut a notebook in."""
+    missing = [program for program in ("bwrap", "prlimit") if not shutil.which(program)]
+    if missing:
+        raise RuntimeError(
+            f"{' and '.join(missing)} not found. Students' notebooks run in a sandbox or not at "
+            "all: install bubblewrap and util-linux (Debian, Ubuntu: apt-get install bubblewrap), "
+            "or on macOS and Windows grade inside Linux (a container, WSL)."
+        )
+
+
+def cage(folder, memory, *, judges=False):
+    """The command that runs another in the sandbox; it can read `folder`, and write nowhere.
+
+    A student's has no checks in it, the judge's has.
+    """
+    package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
+    data = next(f for f in (package / "data", package.parent / "data") if f.is_dir())
+    visible = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
+    visible += ["/etc/fonts", "/etc/localtime", "/etc/ssl/openssl.cnf"]
+    visible += [sys.base_prefix, sys.prefix, package, data]
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    for path in ("/dev/shm", "/tmp"):
+        command += ["--size", str(DISK), "--tmpfs", path]
+    command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
+    for path in (*visible, folder):
+        command += ["--ro-bind-try", str(path), str(path)]
+    for script in SCRIPTS["judge" if judges else "kernel"]:
+        path = Path(__file__).with_name(f"{script}.py")
+        command += ["--ro-bind", str(path), f"/run/{path.name}"]
+    for checks in () if judges else sorted((package / "labs").glob("*/checks.py")):
+        command += ["--ro-bind", str(NO_CHECKS), str(checks)]
+        if (compiled := checks.with_name("__pycache__")).is_dir():
+            command += ["--tmpfs", str(compiled), "--remount-ro", str(compiled)]
+    for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        command += ["--ro-bind", str(fonts), f"{HOME}/matplotlib/{fonts.name}"]
+    build = str(data / "build")  # the scripts that planted the labs' defects
+    command += ["--tmpfs", build, "--remount-ro", build]
+    command += ["--remount-ro", "/dev", "--dir", HOME, "--chdir", HOME]
+    command += ["--clearenv"]
+    environment = {"HOME": HOME, "LANG": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "-1"}
+    environment |= {"MPLCONFIGDIR": f"{HOME}/matplotlib", "IPYTHONDIR": f"{HOME}/.ipython"}
+    environment |= {"MPLBACKEND": "agg"} if judges else {}
+    for name, value in environment.items():
+        command += ["--setenv", name, value]
+    return [*command, "prlimit", f"--as={int(memory * GIGABYTE)}", "--core=0", "--"]
