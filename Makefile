@@ -112,7 +112,8 @@ grade: env
 	make grade SUBMITTED=folder" >&2; exit 1; }
 	@$(BIN)/python notebooks/labs/tools/grade.py "$(SUBMITTED)" $(if $(OUT),--out "$(OUT)") \
 	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) \
-	  $(if $(JOBS),--jobs $(JOBS)) $(if $(AGAIN),--again)
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(AGAIN),--again) \
+	  $(if $(DEADLINE),--deadline "$(DEADLINE)")
 
 # Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
 # SERVER= takes options of Jupyter Server: SERVER="--no-browser --port 8888".

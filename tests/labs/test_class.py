@@ -1,7 +1,8 @@
 """A class of thirty hands in, as good, weak, careless and hostile students do, and all is graded.
 
-The short test takes those who mean well through all but the cage; the long one grades all thirty
-with the real tools, twice, beside a file and a server that nobody may touch.
+The short test takes those who mean well through all but the cage; the long one grades all
+thirty with the real tools, twice, beside a file and a server that nobody may touch, and looks at
+the pages in a real browser.
 """
 
 import http.server
@@ -26,8 +27,10 @@ sys.path[:0] = [str(ROOT / "notebooks/labs/tools"), str(Path(__file__).parent)]
 import answers  # noqa: E402
 import collect  # noqa: E402
 import grade  # noqa: E402
+import payloads  # noqa: E402
 import points  # noqa: E402
 import release  # noqa: E402
+import test_hostile as browsing  # noqa: E402
 import unpack  # noqa: E402
 
 DOUBLE, TRIPLE = "def double(x):\n    return x + x", "def triple(x):\n    return x * 3"
@@ -96,6 +99,26 @@ def with_own(notebook, code, at=2):
     return notebook
 
 
+FRAME = """def double(x):
+    import sys
+    frame = sys._getframe()
+    while frame:
+        if "right" in frame.f_locals:
+            return frame.f_locals["right"]
+        frame = frame.f_back
+"""
+
+
+def with_payloads(notebook, url):
+    """The same, with all that `payloads` has: texts in the open answer, code that puts out."""
+    texts = payloads.texts(url)
+    few = ["onerror", "link-entity", "tex-href", "refresh"]
+    notebook.cells[-1].source = "\n\n".join([WHY, *(texts[name] for name in few)])
+    notebook.cells += [new_markdown_cell(text) for text in texts.values()]
+    notebook.cells += [new_code_cell(code) for code in payloads.code(url).values()]
+    return notebook
+
+
 def zipped(files):
     """The bytes of an archive."""
     buffer = io.BytesIO()
@@ -125,7 +148,6 @@ def the_class(blank, victim, url):
         "김민준": ({"small.ipynb": empty}, 0, 0),
         unicodedata.normalize("NFD", "José Núñez"): ({"small.ipynb": perfect}, 5, 4),
         "O'Brien, Pat": ({"my lab (3).ipynb": perfect}, 5, 4),
-        "half": ({"small.ipynb": half}, 2, 4),
         "pasted": ({"Untitled.ipynb": pasted}, 5, 4),
         "pasted answers": ({"Untitled1.ipynb": text(new_notebook(cells=only))}, 5, 4),
         "merged": ({"small.ipynb": text(merged(answered(blank, **full)))}, 5, 4),
@@ -163,14 +185,15 @@ for harm in (
         "harm": with_own(answered(blank, double=harm), harm),
         "fools the checks": with_own(answered(blank), fool),
         "easier tests": answered(blank, double_test="pass", triple_test="3"),
-        "kills": answered(blank, double="import os\nos.kill(os.getpid(), 9)", triple=TRIPLE),
         "endless": answered(blank, double="def double(x):\n    while True: pass", triple=TRIPLE),
         "huge": answered(blank, double="def double(x):\n    return 'x' * 10**11", triple=TRIPLE),
         "floods": answered(blank, double="while True: print('x' * 10**6)", triple=TRIPLE),
+        "payloads": with_payloads(answered(blank, **full), url),
+        "frame": answered(blank, double=FRAME, triple=FRAME.replace("double", "triple")),
         "shows": with_own(answered(blank, **full | {"why": shown}), f"print({shown!r})"),
     }
-    worth = {"exit": (5, 4), "quits": (5, 4), "shows": (5, 4)}
-    worth |= dict.fromkeys(("kills", "endless", "huge", "floods"), (3, 0))
+    worth = dict.fromkeys(("exit", "quits", "shows", "payloads"), (5, 4))
+    worth |= dict.fromkeys(("endless", "huge", "floods"), (3, 0))
     cheats = {
         student: ({"small.ipynb": text(notebook)}, *worth.get(student, (0, 0)))
         for student, notebook in cheats.items()
@@ -190,6 +213,24 @@ def hand_in(folder, students):
         name = unicodedata.normalize("NFC", student.partition("_LATE")[0])
         expected[name] = (worth, to_mark)
     return expected
+
+
+def look_at(out, url, asked):
+    """Open the pages of hostile students in a real browser, and formgrader's: nothing happens."""
+    if not browsing.CHROMIUM:
+        return
+    with browsing.playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=browsing.CHROMIUM, args=browsing.FLAGS)
+        for student in ("payloads", "shows"):
+            page = (out / f"feedback/{student}/small/small.html").as_uri()
+            assert browsing.look(browser, page, (url, asked))[0] == browsing.NOTHING
+        with browsing.Served(out, "import formgrade; formgrade.main()") as server:
+            for student in ("payloads", "shows"):
+                where = browsing.address(out, server, student)
+                happened, _ = browsing.look(browser, where, (url, asked), server=server)
+                assert happened == browsing.NOTHING
+        browser.close()
+    assert not browsing.written(out)
 
 
 @pytest.fixture
@@ -234,7 +275,7 @@ def test_those_who_mean_well_get_their_points_wherever_they_put_them(course):
     found = list(unpack.files(folder / "in"))
     submissions, files = collect.collect(found, {"small": blank}, 4)
     assert {s.student for s in submissions} == set(expected)
-    assert len(submissions) == len(expected) == 20
+    assert len(submissions) == len(expected) == 19
     assert len(files) >= sum(len(handed) for handed, _, _ in well.values())
     for submission in submissions:
         row = {"student": submission.student, "lab": "small", "points": 0, "to_mark": 0}
@@ -279,6 +320,7 @@ def test_thirty_students_are_graded_twice_alike_and_nothing_outside_is_touched(c
         assert got == expected
         names = ("grades.csv", "tasks.csv", "files.csv")
         tables.append([(folder / "out" / name).read_text() for name in names])
+    look_at(folder / "out", f"http://127.0.0.1:{server.server_port}", asked)
     server.shutdown()
     assert said[0] == "30 students, 28 notebooks, 2 without"
     assert tables[0] == tables[1]

@@ -237,3 +237,24 @@ def test_what_is_written_and_put_out_has_bounds(tmp_path):
     assert cells["widget"].outputs[-1].evalue == "hidden"
     assert cells["points"].outputs[-1].data["text/plain"] == "1"
     assert all("=HYPERLINK" not in note for note in sandbox.stops(notebook))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<script>x</script> so", "<script>"),
+        ("<img src=x onerror='x()'>", "a picture from elsewhere, onerror"),
+        ("![so](https://example.org/so.png)", "a picture from elsewhere"),
+        ("[here](javascript:alert(1))", "a to a script"),
+        ("<iframe srcdoc='x'></iframe>", "<iframe>"),
+        ("<p>It is <b>dark</b>, x < 3 and $a<b$.</p>", ""),
+        ("`<script>` is how one begins, and [this](https://example.org) is a link", ""),
+        ("![so](attachment:so.png)", ""),
+    ],
+)
+def test_a_note_says_what_was_taken_out_of_an_answer(text, told):
+    answer = nbformat.v4.new_markdown_cell(text)
+    answer.metadata["nbgrader"] = {"grade_id": "task_8", "solution": True, "grade": True}
+    own = nbformat.v4.new_markdown_cell("<script>x</script>")
+    cleaned = clean.notebook(new_notebook(cells=[own, answer]))
+    assert clean.taken_out(cleaned) == ([f"taken out of task_8: {told}"] if told else [])

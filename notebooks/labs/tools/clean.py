@@ -15,6 +15,7 @@ import re
 from urllib.parse import unquote
 
 import nh3
+from bs4 import BeautifulSoup
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
@@ -62,6 +63,7 @@ CLASSES = {  # of highlighted code, and of pandas' tables
     "span": set(STANDARD_TYPES.values()) - {""},
     "table": {"dataframe"},
 }
+ACTIVE = {"script", "iframe", "object", "embed", "form", "meta", "link", "base", "style", "svg"}
 DROPPED = {"script", "style", "template", "textarea", "title", "iframe", "noscript", "svg", "math"}
 
 
@@ -87,7 +89,10 @@ def cell(old, album):
         new = new_code_cell(cut(source), metadata=metadata, outputs=list(filter(None, outputs)))
         new.execution_count = whole(old.get("execution_count"))
     elif old.get("cell_type") == "markdown":
+        album.gone = set()
         new = new_markdown_cell(written(source, old.get("attachments"), album), metadata=metadata)
+        if album.gone and metadata:
+            new.metadata["taken_out"] = sorted(album.gone)[:5]
     elif old.get("cell_type") == "raw":
         new = new_markdown_cell(one_line(preformatted(source)), metadata=metadata)
     else:
@@ -172,7 +177,9 @@ def rendered(source, attachments, album):
         return preformatted(source)
     try:
         made = MarkdownWithMath(renderer=Renderer(escape=False, exclude_anchor_links=True))
-        return safe(made.render(source), pictures, album)
+        text = made.render(source)
+        album.gone |= unsafe(text)
+        return safe(text, pictures, album)
     except Exception:  # whatever a text may do to its parser
         return preformatted(source)
 
@@ -221,6 +228,32 @@ def safe(text, pictures, album):
     return made if depth(made) <= DEEPEST else preformatted(cut(text))
 
 
+def unsafe(text):
+    """What of HTML could act or load something, and is no slip of the pen: names for a note."""
+    found = set()
+    for tag in BeautifulSoup(text, "html.parser").find_all(True):
+        if tag.name in ACTIVE:
+            found.add(f"<{tag.name}>")
+        source = str(tag.get("src", "attachment:")).strip().lower()
+        if tag.name == "img" and not source.startswith(("attachment:", "data:image/")):
+            found.add("a picture from elsewhere")
+        for name, value in tag.attrs.items():
+            if re.fullmatch(r"on[a-z]{3,30}", name):
+                found.add(name)
+            elif re.match(r"\W*(javascript|vbscript|data:text)", str(value), re.IGNORECASE):
+                found.add(f"{tag.name} to a script" if tag.name in TAGS else "a script's address")
+    return found
+
+
+def taken_out(notebook):
+    """Notes on answers of which something was taken out, as a cleaned notebook has it."""
+    found = [
+        (cell.metadata.get("nbgrader", {}).get("grade_id"), cell.metadata.get("taken_out"))
+        for cell in notebook.cells
+    ]
+    return [f"taken out of {task}: {', '.join(what)}" for task, what in found if task and what]
+
+
 def depth(text):
     """How deep elements stand within each other in HTML that nh3 wrote, where all are closed."""
     level = deepest = 0
@@ -236,6 +269,7 @@ class Album:
 
     def __init__(self):
         self.left, self.pixels, self.words = PICTURES, PIXELS, WORDS
+        self.gone = set()  # what was taken out since this was last emptied
 
     def add(self, text):
         """Return a picture's kind and its bytes in base64, or None if it is not to be shown."""

@@ -23,15 +23,16 @@ from typing import NamedTuple
 import unpack
 from answers import asked_for, defined
 
-PLATFORMS = [
-    re.compile(pattern)
-    for pattern in (
-        r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+(_(?P<file>.*))?",
-        r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<order>\d+)_(?P<file>.+)",
-        r"(?P<name>.+)_attempt_(?P<when>\d{4}(-\d\d){5})([_.](?P<file>.*))?",
-        r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<when>[^-]*\d{4}[^-]*?)( - (?P<file>.*))?",
-    )
-]
+PLATFORMS = {
+    platform: re.compile(pattern)
+    for platform, pattern in {
+        "moodle": r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+(_(?P<file>.*))?",
+        "canvas": r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<order>\d+)_(?P<file>.+)",
+        "blackboard": r"(?P<name>.+)_attempt_(?P<when>\d{4}(-\d\d){5})([_.](?P<file>.*))?",
+        "brightspace": r"(?P<number>\d+)-\d+ - (?P<name>.+?) - "
+        r"(?P<when>[^-]*\d{4}[^-]*?)( - (?P<file>.*))?",
+    }.items()
+}
 COMMENT = re.compile(r"_attempt_[\d-]+\.txt$")  # which Blackboard adds to each file
 DATES = ("%Y-%m-%d-%H-%M-%S", "%b %d, %Y %I%M %p", "%B %d, %Y %I%M %p")
 # Folders and archives that hold many students' work; the second are those of Google Drive.
@@ -51,6 +52,7 @@ class Owner(NamedTuple):
     late: bool = False
     known: bool = True  # or whether there is nothing but the lab's name
     depth: int = 0  # of the name on the way to the file
+    platform: str = ""  # whose name it is
 
 
 class Submission(NamedTuple):
@@ -60,6 +62,8 @@ class Submission(NamedTuple):
     lab: str
     cells: list  # of the student's notebook; empty if it cannot be read
     note: str  # what the teacher should know of it
+    upload_id: str = ""  # the platform and its number of the student, such as "moodle 12345"
+    time: float = 0.0  # of handing in, in seconds since 1970
 
 
 def collect(found, labs, shared):
@@ -88,7 +92,11 @@ def collect(found, labs, shared):
             chosen, notes = choose(name, versions, owners, labs[name])
             fates |= {f.place: f.trouble or "another version counts" for f in versions}
             fates[chosen.place] = "it counts" if chosen.cells is not None else chosen.trouble
-            made.append(Submission(student, name, chosen.cells or [], "; ".join(notes)))
+            owner = owners[chosen.place]
+            there = f"{owner.platform} {owner.number}" if owner.platform and owner.number else ""
+            when = owner.time or chosen.time
+            note = "; ".join(notes)
+            made.append(Submission(student, name, chosen.cells or [], note, there, when))
         others = {f.place: fates[f.place] for f in rest if student and not f.hidden}
         if student and not made:
             made = [Submission(student, "", [], without(others))]
@@ -261,7 +269,7 @@ def is_many(name, group, depth, few, labs, lab):
 
 def on_platform(name, prefix=""):
     """The `Owner` that a platform wrote into the name of a folder or a file, or None."""
-    for pattern in PLATFORMS:
+    for platform, pattern in PLATFORMS.items():
         match = pattern.fullmatch(name)
         if match:
             part = {"number": "", "late": None, "order": 0, "when": "", **match.groupdict()}
@@ -269,7 +277,8 @@ def on_platform(name, prefix=""):
             if "_attempt_" in name:  # Blackboard has the assignment's name in front
                 who = who.removeprefix(prefix) if prefix else who.rpartition("_")[2]
             late, order = bool(part["late"]), int(part["order"] or 0)
-            return Owner(who, part["number"] or "", date(part["when"]), order, late)
+            when = date(part["when"])
+            return Owner(who, part["number"] or "", when, order, late, platform=platform)
     return None
 
 

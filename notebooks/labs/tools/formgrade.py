@@ -18,11 +18,13 @@ from pathlib import Path
 
 import bleach
 import jinja2
+import nbformat
 from bleach.css_sanitizer import CSSSanitizer
 from bs4 import BeautifulSoup
 from jinja2.ext import Extension
 from jupyter_server.serverapp import ServerApp
 from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
 from nbgrader.server_extensions.formgrader import apihandlers, handlers
 from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 from tornado.web import RedirectHandler, RequestHandler, StaticFileHandler
@@ -31,6 +33,7 @@ from traitlets.config import Config
 import clean
 import grade
 import pages
+import release
 
 NONCE = secrets.token_urlsafe(16)  # known to no notebook: they were all written before
 # What formgrader's templates have in onclick="".
@@ -55,6 +58,8 @@ POLICY = "; ".join(
 MATHJAX = """{% macro mathjax() %}<script>
 window.MathJax = {Hub: {Startup: {signal: {Interest: (tell) => $(() => tell("End"))}}}};
 </script>{% endmacro %}"""
+MODEL = """<details class="panel panel-info"><summary class="panel-heading">Model answer, and what
+to look for</summary><div class="panel-body rendered_html">{}</div></details>"""
 # Marking needs none of what runs nbgrader's other steps, some of them without a cage.
 STEPS = ("assign", "release", "unrelease", "collect", "autograde")
 STEPS += ("generate_feedback", "release_feedback")
@@ -72,12 +77,28 @@ class Nonces(Extension):
 
 
 class Marking(HTMLExporter):
-    """Formgrader's page of a notebook, with the formulas set."""
+    """Formgrader's page of a notebook, with the formulas set and model answers beside open ones."""
 
     def from_notebook_node(self, notebook, resources=None, **kwargs):
         """The page and its resources, as every exporter returns them."""
         page, resources = super().from_notebook_node(notebook, resources, **kwargs)
-        return pages.typeset(BeautifulSoup(page, features="html.parser"), NONCE), resources
+        soup = BeautifulSoup(page, features="html.parser")
+        add_models(soup, resources.get("assignment_id", ""))
+        return pages.typeset(soup, NONCE), resources
+
+
+def add_models(soup, lab):
+    """Put the lab's own answer to each open question below the student's, with its criteria."""
+    path = release.LABS / lab / f"{lab}.ipynb"
+    source = nbformat.read(path, 4).cells if path.is_file() else []
+    for cell in source:
+        mark = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "markdown" and mark.get("grade") and mark.get("solution"):
+            field = soup.find("input", id=mark["grade_id"])
+            panel = field and field.find_parent("div", class_="nbgrader_cell")
+            if panel:
+                text = markdown2html_mistune(cell.source)
+                panel.insert_after(BeautifulSoup(MODEL.format(text), features="html.parser"))
 
 
 class Nothing(RequestHandler):

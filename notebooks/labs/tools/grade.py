@@ -6,15 +6,19 @@
 for each student, or the notebooks themselves with the students' names (collect.py).
 
 Each notebook is put together anew from the lab's own, with the student's answers (answers.py). It
-is executed by sandbox.py in a process of its own and cleaned by clean.py; nbgrader then gives the
-points and pages.py the feedback. What was graded before, and has not changed since, is not run
-again.
+is executed by sandbox.py in a process of its own, where another (judge.py) runs the tests, and
+cleaned by clean.py; nbgrader then gives the points and pages.py the feedback. look.py says what a
+teacher should look at, exports.py and class_page.py hand on what came out. What was graded before,
+and has not changed since, is not run again.
 """
 
 import argparse
+import contextlib
 import csv
+import datetime
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -37,8 +41,11 @@ from nbgrader.preprocessors import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import answers
+import class_page
 import clean
 import collect
+import exports
+import look
 import pages
 import points
 import release
@@ -59,9 +66,10 @@ c.CourseDirectory.course_id = {COURSE!r}
 c.Autograde.sanitize_preprocessors = {[f"nbgrader.preprocessors.{p.__name__}" for p in SANITIZE]}
 c.Autograde.autograde_preprocessors = {[f"nbgrader.preprocessors.{p.__name__}" for p in POINTS]}
 """
-ROW = ["student", "lab", "points", "of", "to_mark", "note"]
+ROW = ["student", "lab", "points", "of", "to_mark", "late", "note", "look_at", "upload_id"]
 TASK = ["student", "lab", "task", "points", "of", "to_mark"]
 FILE = ["student", "lab", "file", "what"]
+PAIR = ["lab", "student", "and", "alike", "of", "tasks"]
 
 
 def execute(notebook, folder, limits):
@@ -98,9 +106,10 @@ def gather(submitted, out):
     return found
 
 
-def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, say=print):
+def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, deadline=None, say=print):
     """Grade the notebooks in `submitted`; returns the rows of the table it writes to `out`.
 
+    `deadline` is a datetime, from which the minutes are counted that work came late.
     What `out` knows already is not run again, unless `again`. Raises ValueError, before anything
     is run, if there is nothing to grade or if two students could be taken for one.
     """
@@ -115,7 +124,7 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, say=pr
     config.Autograde.autograde_preprocessors = POINTS
     api.config = config
     released = {lab: nbformat.read(out / "release" / lab / f"{lab}.ipynb", 4) for lab in labs}
-    sources = {lab: nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4) for lab in labs}
+    sources = all_sources()
     (out / "nbgrader_config.py").write_text(CONFIG)
     submissions, files = collect.collect(found, released, CELLS)
     submissions.sort(key=lambda submission: (submission.lab, submission.student))
@@ -150,14 +159,63 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, say=pr
         for number, future in enumerate(as_completed(running), 1):
             submission, notebook, digest = future.result()
             row = record(api, out, submission, notebook, digest, known)
+            row["late"] = late(submission.time, deadline)
             rows.append(row)
             say(f"{number} of {len(submissions)}: {row['student']}, {row['lab']}: {row['points']}")
     finally:
         pool.shutdown(cancel_futures=True)
     rows += earlier(out, rows, submitted.name)
     rows.sort(key=lambda row: (row["lab"], row["student"]))
-    write_tables(out, rows, files)
+    pairs = [pair for lab in labs for pair in look_at(out, rows, released[lab], sources[lab], lab)]
+    write_tables(out, rows, files, pairs)
+    hand_on(out, rows, sources, say)
     return rows
+
+
+def hand_on(out, rows, sources, say):
+    """Write what goes to the platform and to the teacher: import files, a page on the class."""
+    titles = class_page.titles_of(sources)
+    notebooks = {}
+    for row in rows:
+        titles.setdefault(row["lab"], row["lab"])  # of a lab that there was once
+        for task in row["tasks"]:
+            titles.setdefault((row["lab"], task["task"]), task["task"])
+        with contextlib.suppress(OSError, ValueError):
+            path = points.place_of(out, row["student"], row["lab"])
+            notebooks[row["student"], row["lab"]] = nbformat.read(path, 4)
+    page = class_page.page(rows, notebooks, titles)
+    (out / "class.html").write_text(page, encoding="utf-8")
+    safe = [{**row, "student": short(row["student"])} for row in rows]  # from a spreadsheet
+    for name in exports.write(out, safe, titles):
+        say(f"to import: {out / name}")
+
+
+def late(time, deadline):
+    """The minutes after the deadline, or nothing where there is none or no time is known."""
+    if deadline is None or not time:
+        return ""
+    return max(0, math.ceil((time - deadline.timestamp()) / 60))
+
+
+def look_at(out, rows, released, source, lab):
+    """Say in the rows of a lab what to look at; returns the pairs whose answers are alike."""
+    mine = {row["student"]: row for row in rows if row["lab"] == lab}
+    notebooks = {}
+    for student, row in mine.items():
+        row["look_at"] = ""
+        with contextlib.suppress(OSError, ValueError):
+            notebooks[student] = nbformat.read(points.place_of(out, student, lab), 4)
+            row["look_at"] = "; ".join(look.strange(notebooks[student]))
+    told = []
+    for one, other, tasks, both in look.alike(notebooks, released, source):
+        for student, partner in ((one, other), (other, one)):
+            if student in mine:
+                sentence = f"{len(tasks)} of {both} answers as {partner}"
+                before = mine[student]["look_at"]
+                mine[student]["look_at"] = "; ".join(filter(None, [before, sentence]))
+        line = lab, one, other, len(tasks), both, ", ".join(tasks)
+        told.append(dict(zip(PAIR, line, strict=True)))
+    return told
 
 
 def announce(submissions, files, say):
@@ -196,7 +254,7 @@ def fingerprint(limits):
 def executed(out, submission, digest):
     """The notebook as it was executed before, or None if that was another."""
     try:
-        notebook = nbformat.read(points.place_of(out, submission), 4)
+        notebook = nbformat.read(points.place_of(out, submission.student, submission.lab), 4)
     except (OSError, ValueError):
         return None
     return notebook if notebook.metadata.get("digest") == digest else None
@@ -218,10 +276,10 @@ def record(api, out, submission, notebook, digest, known):
     """
     lab, student = submission.lab, submission.student
     row = {"student": student, "lab": lab, "points": 0, "of": 0, "to_mark": 0, "tasks": []}
-    row["note"] = submission.note
+    row |= {"note": submission.note, "look_at": "", "upload_id": submission.upload_id}
     if notebook is None:
         return row
-    notes = [submission.note, *sandbox.stops(notebook)]
+    notes = [submission.note, *sandbox.stops(notebook), *clean.taken_out(notebook)]
     before, changed = known.get(f"{student}/{lab}", ["", []])
     if not digest or before != digest:
         notebook.metadata["digest"] = digest
@@ -258,7 +316,7 @@ def earlier(out, rows, folder):
     return kept
 
 
-def tabulate(out):
+def tabulate(out, say=print):
     """Write the tables and the feedback anew, after open questions were marked in formgrader."""
     out = Path(out)
     if not (out / "grades.csv").is_file():
@@ -272,6 +330,12 @@ def tabulate(out):
             points.add(row, out)
             pages.feedback(api, row["lab"], row["student"])
     write_tables(out, rows)
+    hand_on(out, rows, all_sources(), say)
+
+
+def all_sources():
+    """The labs' own notebooks, by their names."""
+    return {lab: nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4) for lab in release.names()}
 
 
 def read_table(path):
@@ -286,10 +350,10 @@ def read_table(path):
     ]
 
 
-def write_tables(out, rows, files=None):
-    """Write grades.csv, a line for each notebook, tasks.csv and files.csv, for each task and file.
+def write_tables(out, rows, files=None, pairs=None):
+    """Write grades.csv, a line for each notebook, and tasks.csv, files.csv and alike.csv.
 
-    Without `files` that table stays as it is.
+    Without `files`, or `pairs`, that table stays as it is.
     """
     tasks = [task for row in rows for task in row["tasks"]]
     tables = {"grades.csv": (ROW, rows), "tasks.csv": (TASK, tasks)}
@@ -297,6 +361,8 @@ def write_tables(out, rows, files=None):
         there = {row["student"] for row in files}
         gone = [row for row in read_table(out / "files.csv") if row["student"] not in there]
         tables["files.csv"] = (FILE, [*files, *gone])
+    if pairs is not None:
+        tables["alike.csv"] = (PAIR, pairs)
     for name, (columns, lines) in tables.items():
         with (out / name).open("w", newline="", encoding="utf-8-sig") as file:
             table = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -324,6 +390,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=90, help="that a cell may run")
     parser.add_argument("--memory", type=float, default=6, help="gigabytes of a notebook")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed at a time")
+    when = "until when to hand in, such as 2026-11-28T18:00"
+    parser.add_argument("--deadline", type=datetime.datetime.fromisoformat, help=when)
     parser.add_argument("--again", action="store_true", help="run all, also what has not changed")
     options = parser.parse_args()
     if (options.submitted is None) == (options.marked is None):
@@ -336,7 +404,7 @@ def main():
             submitted = options.submitted.resolve()
             out = options.out or submitted.with_name(f"{submitted.stem}-graded")
             limits = {"seconds": options.seconds, "memory": options.memory, "jobs": options.jobs}
-            grade(submitted, out, **limits, again=options.again)
+            grade(submitted, out, **limits, again=options.again, deadline=options.deadline)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"Nothing was graded: {error}")
     print(f"The table is {out / 'grades.csv'}, the tasks are in tasks.csv, the pages in feedback/.")

