@@ -245,7 +245,7 @@ def test_what_is_written_and_put_out_has_bounds(tmp_path):
         ("<script>x</script> so", "<script>"),
         ("<img src=x onerror='x()'>", "a picture from elsewhere, onerror"),
         ("![so](https://example.org/so.png)", "a picture from elsewhere"),
-        ("[here](javascript:alert(1))", "a to a script"),
+        ("[here](javascript:alert(1))", "a link to a script"),
         ("<iframe srcdoc='x'></iframe>", "<iframe>"),
         ("<p>It is <b>dark</b>, x < 3 and $a<b$.</p>", ""),
         ("`<script>` is how one begins, and [this](https://example.org) is a link", ""),

@@ -41,6 +41,7 @@ def student(**answers):
         ("np.all = lambda *a: True", "gives np.all another meaning"),
         ("setattr(np, 'all', print)", "gives parts of np another meaning"),
         ("checks.credit = print", "gives checks.credit another meaning"),
+        ("import subprocess\nsubprocess.run('ls')", "starts programs"),
         ("import os\nos.environ['x']\nprint(JUDGE)", "reaches for the judge"),
     ],
 )

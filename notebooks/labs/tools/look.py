@@ -28,6 +28,10 @@ TOLD = {
     "showtraceback": "changes how cells are run",
     "_engine": "uses what the checks are made of",
     "NotYet": "uses what the checks are made of",
+    "subprocess": "starts programs or asks the network",
+    "socket": "starts programs or asks the network",
+    "urllib": "starts programs or asks the network",
+    "requests": "starts programs or asks the network",
     "wire": "reaches for the judge",
     "JUDGE": "reaches for the judge",
 }
