@@ -7,8 +7,10 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
-from course_utils import cam, datasets, gradients, lime_image, models, occlusion
+from course_utils import cam, datasets, embedding, gradients, lime_image, models, occlusion
 from keras import layers
+from scipy.linalg import orthogonal_procrustes
+from scipy.spatial.distance import pdist, squareform
 from sklearn.neural_network import MLPClassifier
 
 NETWORKS = ("squares", "scenes_confounded", "scenes_fair", "digits", "speech")
@@ -41,6 +43,7 @@ def export_all(folder):
     write(folder, "draw", digits_to_draw_on())
     write(folder, "collages", collages())
     write(folder, "blind", blind())
+    write(folder, "layers", layer_maps())
 
 
 def write(folder, name, content):
@@ -360,6 +363,58 @@ def _other_heads(networks, confounded):
         above = [part for pair in zip(head.coefs_, head.intercepts_, strict=True) for part in pair]
         made.append(weights[:6] + [np.float32(part) for part in above])
     return made
+
+
+PERPLEXITIES = (2, 30)
+
+
+def layer_maps():
+    """Maps by t-SNE of each layer of the speech network, trained and not, and of pure noise.
+
+    Every map is turned (a map has no upside) so that it lies on the one before it as well as it
+    can. `purity` is that of the layer itself, for sentences and for speakers, as in the chapter;
+    `near` is how far the nearest point lies, over the mean.
+    """
+    speech = datasets.load_speech()
+    test = speech.split == "test"
+    clips, sentences, speakers = (
+        part[test] for part in (speech.mels, speech.sentences, speech.speakers)
+    )
+    names = [f"relu_{k}" for k in range(1, 9)]
+    keras.utils.set_random_seed(0)
+    nets = {"untrained": models.speech_cnn(), "trained": models.load_trained("speech")}
+    spaces = {"noise": [np.random.default_rng(0).normal(size=(len(clips), 128))]}
+    for kind, net in nets.items():
+        outputs = embedding.layer_outputs(net, clips, names, mean_over=2)
+        spaces[kind] = [outputs[name].reshape(len(clips), -1) for name in names]
+    made = {
+        kind: [_maps_of(space, sentences, speakers) for space in of] for kind, of in spaces.items()
+    }
+    for layers_of in made.values():
+        before = None
+        for layer in layers_of:
+            for perplexity, points in layer["maps"].items():
+                points -= points.mean(axis=0)
+                turned = (
+                    points if before is None else points @ orthogonal_procrustes(points, before)[0]
+                )
+                layer["maps"][perplexity] = numbers(turned)
+                before = turned
+    return {
+        "maps": made,
+        "sentences": encode(sentences.astype(np.uint8)),
+        "speakers": encode(np.unique(speakers, return_inverse=True)[1].astype(np.uint8)),
+    }
+
+
+def _maps_of(space, sentences, speakers):
+    """A layer's maps, and what its features say themselves."""
+    what = embedding.neighbour_purity(space, sentences, across=speakers).mean()
+    who = embedding.neighbour_purity(space, speakers, across=sentences).mean()
+    distances = squareform(pdist(space)) + np.diag(np.full(len(space), np.inf))
+    near = distances.min(axis=1).mean() / pdist(space).mean()
+    maps = {p: embedding.project(space, "tsne", perplexity=p) for p in PERPLEXITIES}
+    return {"maps": maps, "purity": [what, who], "near": near}
 
 
 def _bytes(image):

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import site_checks as checks
 import tensorflow as tf
+from scipy.spatial.distance import pdist
 
 from course_utils import (
     activation,
     attack,
     cam,
     datasets,
+    embedding,
     gradients,
     lime_image,
     metrics,
@@ -548,6 +550,38 @@ def test_the_blind_test_shows_the_package_s_maps_of_networks_that_rely_on_what_i
         heat = gradients.saliency_map(model, image, 1)
         shown = np.frombuffer(base64.b64decode(entry["maps"][1]), np.uint8).reshape(heat.shape)
         np.testing.assert_allclose((shown - 128.0) / 127, heat / heat.max(), atol=1 / 127)
+
+
+@pytest.mark.parametrize(("what", "number"), [("trained", 7), ("untrained", 2), ("noise", 1)])
+def test_layers_equals_the_package(what, number, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "layers")
+    page.get_by_role("slider", name="Layer").fill(str(number))
+    label = {"trained": "the trained network", "untrained": "an untrained one"}
+    page.get_by_label(label.get(what, "pure noise"), exact=True).check()
+    page.get_by_label("2", exact=True).check()
+    found = result(page)
+    speech = datasets.load_speech()
+    test = speech.split == "test"
+    sentences, speakers = speech.sentences[test], speech.speakers[test]
+    keras.utils.set_random_seed(0)
+    network = models.load_trained("speech") if what == "trained" else models.speech_cnn()
+    if what == "noise":
+        space = np.random.default_rng(0).normal(size=(120, 128))
+    else:
+        name = f"relu_{number}"
+        outputs = embedding.layer_outputs(network, speech.mels[test], [name], mean_over=2)
+        space = outputs[name].reshape(120, -1)
+    expected = embedding.project(space, "tsne", perplexity=2)
+    points = np.reshape(found["points"], (120, 2))
+    # A map has no upside: the page's is turned.
+    np.testing.assert_allclose(pdist(points), pdist(expected), rtol=1e-4, atol=1e-4)
+    for n, (labels, across) in enumerate(((sentences, speakers), (speakers, sentences))):
+        for where, purity in ((points, found["purity"]), (space, found["features"]["purity"])):
+            there = embedding.neighbour_purity(where, labels, across=across).mean()
+            np.testing.assert_allclose(purity[n], there, atol=1e-4)
+    solved = page.locator(".challenge").get_attribute("data-solved") is not None
+    assert solved == (what == "noise")
 
 
 def test_cover_equals_the_package(folder, open_tab):
