@@ -291,6 +291,7 @@ def collages():
                 }
             )
         made.append({"photo": encode(photo), "classes": classes})
+    return made
 
 
 def blind():
