@@ -41,6 +41,8 @@ explorable("layers", async (live, root) => {
     const near = nearestOverMean(points);
     const found = maps.map(({ labels, across }) => purity(points, labels, across));
     const begun = reach ?? largest(points);
+    shown = start; // the first picture may come before the first step: clocks are coarse
+    reach = begun;
     stop = play((function* () {
       for (let step = 1; step <= 20; step++) {
         const part = (1 - Math.cos((Math.PI * step) / 20)) / 2;
