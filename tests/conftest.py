@@ -5,6 +5,11 @@ import sys
 from importlib import import_module
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that does other work is slow, which is no fault of what is tested.
+settings.register_profile("course", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("course")
 
 
 def pytest_addoption(parser):

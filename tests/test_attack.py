@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
@@ -57,7 +57,6 @@ def test_no_value_changes_by_more_than_epsilon_or_leaves_the_range(epsilon):
     assert found.images.dtype == found.changes.dtype == np.float32
 
 
-@settings(deadline=None)
 @given(st.floats(1e-6, 1e6), st.floats(-3, 3), st.integers(0, 99))
 def test_rounding_never_leads_beyond_the_bound(epsilon, scale, seed):
     images = np.random.default_rng(seed).normal(0, 10.0**scale, (1, 4, 4, 1)).astype(np.float32)

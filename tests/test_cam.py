@@ -149,7 +149,7 @@ def test_a_broken_network_is_not_explained_by_zeros():
     assert np.isnan(grad_cam(model, COLOURS, 0)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 999), st.integers(0, 4), st.integers(2, 9), st.integers(2, 9))
 def test_it_is_the_class_activation_map_where_a_dense_layer_follows_the_means(
     seed, target, height, width

@@ -358,7 +358,7 @@ def test_the_batch_size_does_not_matter_and_images_are_left_alone(method):
         np.testing.assert_allclose(found, first, atol=2e-6 * np.abs(first).max())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 3))
 def test_every_point_is_taken_once_whatever_the_batch_size(count, batch_size, n):
     """The sum over the points would show one that is left out or counted twice."""

@@ -67,14 +67,14 @@ step = st.tuples(
 CHAINS = {"steps": st.lists(step, min_size=1, max_size=3), "height": st.integers(9, 15)}
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(**CHAINS)
 def test_receptive_fields_are_those_an_experiment_finds(steps, height):
     experiment(steps, height)
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(**CHAINS)
 def test_receptive_fields_of_many_chains_are_those_an_experiment_finds(steps, height):
     experiment(steps, height)

@@ -126,7 +126,7 @@ def test_kmeans_on_an_image_of_one_colour_gives_the_grid():
     method=st.sampled_from(METHODS),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_superpixels_of_any_small_image_are_a_partition(height, width, n, method, seed):
     segments = superpixels(np.random.default_rng(seed).random((height, width, 3)), method, n)
     assert segments.shape == (height, width)

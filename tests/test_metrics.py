@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import layers
@@ -66,7 +66,6 @@ def test_each_image_is_scored_by_itself(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@settings(deadline=None)
 @given(arrays(float, (1, 4, 5), elements=st.integers(-9, 9)), st.integers(0, 6))
 def test_a_score_is_a_share_and_does_not_depend_on_the_scale(metric, heatmap, power):
     score = metric(heatmap, MASK)
@@ -136,14 +135,12 @@ def spearman(one, other):
 MAPS = arrays(float, (3, 4, 5), elements=st.integers(-3, 3))  # most have ties
 
 
-@settings(deadline=None)
 @given(MAPS, MAPS)
 def test_the_rank_correlation_is_scipy_s_for_each_image(heatmaps, others):
     expected = [spearman(*pair) for pair in zip(heatmaps, others, strict=True)]
     np.testing.assert_allclose(rank_correlation(heatmaps, others), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(MAPS, MAPS)
 def test_only_the_order_counts_for_the_rank_correlation(heatmaps, others):
     found = rank_correlation(heatmaps, others)
@@ -333,7 +330,6 @@ def test_the_curves_of_a_linear_model_are_sums_of_what_its_pixels_contribute(bas
     )
 
 
-@settings(deadline=None)
 @given(MAPS)
 def test_of_all_maps_what_a_linear_model_s_pixels_contribute_has_the_best_areas(heatmaps):
     arguments = linear_net()[0], IMAGES, TARGETS
@@ -406,7 +402,6 @@ def test_equal_pixels_score_what_they_do_on_average_over_their_orders(curve):
 
 
 @pytest.mark.parametrize("curve", CURVES)
-@settings(deadline=None)
 @given(arrays(float, (8, 8, 8), elements=st.integers(-3, 3)))
 def test_only_the_order_counts_for_the_curves(curve, heatmaps):
     model, images, targets, _ = trained_net()
@@ -417,7 +412,6 @@ def test_only_the_order_counts_for_the_curves(curve, heatmaps):
     np.testing.assert_allclose(areas, others, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(arrays(float, (8, 8, 8), elements=st.integers(-3, 3)))
 def test_to_insert_in_the_opposite_order_is_to_delete_backwards(heatmaps):
     model, images, targets, _ = trained_net()

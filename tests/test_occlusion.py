@@ -226,7 +226,7 @@ def test_logits_are_those_before_the_softmax():
     np.testing.assert_allclose(found, by_hand(logits, images, [2], 3, 3, 0.0), rtol=0, atol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 9), st.data())
 def test_a_linear_model_drops_by_weight_times_what_is_taken_away(patch, data):
     stride = data.draw(st.integers(1, patch))

@@ -183,7 +183,7 @@ def test_what_is_compiled_is_kept():
     assert kept[0] is kept[1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(1, 4), st.booleans(), st.data())
 def test_what_changes_behind_a_layer_is_what_its_windows_touch(length, reach, stride, same, data):
     assume(same or reach <= length)

@@ -272,7 +272,7 @@ def test_a_truncated_photo_is_refused_wherever_it_ends(format):
             datasets.load_photo(file[:end])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.data())
 def test_a_damaged_photo_is_loaded_or_refused_but_never_crashes(format, data):
     file = bytearray(encode(quarters(), format))

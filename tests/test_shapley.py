@@ -112,14 +112,14 @@ def test_it_equals_the_definition_on_200_random_games():
 
 
 @given(st.integers(1, 6), st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_is_the_mean_over_all_orders(players, seed):
     worths = np.random.default_rng(seed).normal(size=2**players)
     np.testing.assert_allclose(shapley_values(worths), over_orders(worths), atol=1e-9)
 
 
 @given(st.integers(2, 8), st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_it_keeps_the_axioms(players, seed):
     rng = np.random.default_rng(seed)
     one, other = rng.normal(size=(2, 2**players))

@@ -190,7 +190,7 @@ def test_weather_and_tank_are_identical_or_independent(fair, confounded):
     assert len(np.unique(np.diff(np.flatnonzero(fair.labels)))) > 2, "the order is not random"
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(n=st.integers(1, 9), confounded=st.booleans(), seed=st.integers(0, 99))
 def test_any_number_of_scenes_is_balanced(n, confounded, seed):
     scenes = datasets.make_scenes(n, confounded=confounded, seed=seed)

@@ -211,7 +211,7 @@ def test_a_twin_helps_and_a_mislabelled_twin_harms():
     assert influence(inputs, labels, new, 0, ridge=1.0)[0] < 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.permutations(range(40)))
 def test_the_order_of_the_points_does_not_matter(order):
     inputs, labels = two_classes(40)

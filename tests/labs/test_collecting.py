@@ -312,7 +312,7 @@ word = st.text(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sets(
         word.filter(lambda w: w not in (".", "..") and not w.startswith(".")),

@@ -59,7 +59,7 @@ def test_a_known_mistake_has_its_own_sentence():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(2, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_sentence_gives_the_answer_away(seed, height, width):
     rng = np.random.default_rng(seed)
     right, wrong = rng.normal(size=(2, height, width)) * 1000

@@ -367,8 +367,9 @@ def test_it_works_in_firefox(name, folder, firefox):
           dispatchEvent(new Event("pointermove"));
           const late = performance.now() + 60000;
           while (!root.hasAttribute("data-alive") && performance.now() < late) await wait(50);
-          await wait(500);
-          return [root.querySelector("[role=status]").textContent, Object.keys(root.result)];
+          const said = () => root.querySelector("[role=status]")?.textContent ?? "";
+          while (said().length <= 20 && performance.now() < late) await wait(50);
+          return [said(), Object.keys(root.result)];
         }"""
     )
     assert len(said) > 20
