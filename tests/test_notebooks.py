@@ -195,7 +195,8 @@ def test_its_length_is_that_of_a_chapter(path):
     notebook, _, text = read(path)
     words = sum(len(cell.source.split()) for cell in text)
     assert 40 <= len(notebook.cells) <= 75
-    assert 1300 <= words <= 2800, words
+    most = 3100 if path.stem.startswith("18") else 2800  # it judges fourteen methods
+    assert 1300 <= words <= most, words
 
 
 @each_notebook
