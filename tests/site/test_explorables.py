@@ -877,7 +877,7 @@ def test_draw_equals_the_package(kind, folder, open_tab):
     page = open_tab()
     opened(page, folder, "draw")
     checks.unfold(page)
-    page.get_by_label("the course's").check()
+    page.get_by_label("the course's").click()  # the choice stands when the network has come
     page.wait_for_function("document.querySelector('[data-explorable]').result.network == 'digits'")
     page.get_by_role("combobox", name="Map").select_option(kind)
     stroke(page, [(7, 8), (9, 8)])
