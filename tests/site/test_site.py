@@ -162,7 +162,7 @@ def test_the_button_back_to_the_top_can_be_read(theme, base, open_tab):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_marked_word_can_be_read_in_a_link_too(theme, base, open_tab):
     page = open_tab(theme)
-    checks.visit(page, f"{base}/book/glossary.html?highlight=chapter")
+    checks.visit(page, f"{base}/book/glossary.html?highlight=shapley")
     assert page.locator("article a span.highlighted").count() > 0
     none(checks.axe_problems(page, others=False))
 
