@@ -90,9 +90,8 @@ def relevance_map(
     it is; a batch normalisation behind a layer with weights becomes part of it, and another passes
     relevance on; average pooling and addition share out by contribution, stabilised; max-pooling
     gives everything to the largest. In a network of ReLUs the rule "zero" gives gradient times
-    input. Maps equal Zennit's to 1e-4 of the largest value; but where what is added nearly cancels,
-    as with no ReLU before an addition, shares are ratios of small numbers, of which float32 keeps
-    less: by "epsilon-alpha2-beta1" they then agree to 1e-3.
+    input. Maps equal Zennit's to 1e-4 of the largest value; in a network with no ReLU before an
+    addition, where what is added may nearly cancel, by "epsilon-alpha2-beta1" to 1e-3.
 
     References
     ----------

@@ -47,8 +47,8 @@ NORMED = [
     *(conv(16, size=1), NORM, RELU),
     *(conv(16, dilation=2), RELU, AVERAGE, conv(10), RELU, MEAN, FLATTEN, dense(5)),
 ]
-# What is added is not negative here, and has both signs in the next: where terms cancel, relevance
-# is a ratio of two small numbers, and float32 tells both libraries another one.
+# What is added is not negative here, and has both signs in the next. There the libraries differ by
+# 6e-4 with alpha2-beta1. It may be rounding, where terms cancel; that has not been shown.
 RESIDUAL = [
     *(conv(8), NORM, RELU),
     plus(conv(8), NORM, RELU, conv(8), NORM, RELU),

@@ -579,9 +579,12 @@ def test_layers_equals_the_package(what, number, folder, open_tab):
         # A map has no upside: the page's is turned.
         np.testing.assert_allclose(pdist(points), pdist(expected), rtol=1e-4, atol=1e-4)
     for n, (labels, across) in enumerate(((sentences, speakers), (speakers, sentences))):
-        for where, purity in ((points, found["purity"]), (space, found["features"]["purity"])):
-            there = embedding.neighbour_purity(where, labels, across=across).mean()
-            np.testing.assert_allclose(purity[n], there, atol=0.02)  # of 120, two that are as near
+        of_points = embedding.neighbour_purity(points, labels, across=across).mean()
+        np.testing.assert_allclose(found["purity"][n], of_points, atol=1e-4)
+        # Features whose last digits are others may have another neighbour that is as near.
+        of_features = embedding.neighbour_purity(space, labels, across=across).mean()
+        atol = 1e-4 if what == "noise" else 0.02
+        np.testing.assert_allclose(found["features"]["purity"][n], of_features, atol=atol)
     solved = page.locator(".challenge").get_attribute("data-solved") is not None
     assert solved == (what == "noise")
 
@@ -991,3 +994,4 @@ def test_maps_of_scenes_equal_the_package_and_the_sky_convicts(by, sky, folder, 
         solved.append(expected.any() and shares[0] > 0.9)
     done = page.locator(".challenge").get_attribute("data-solved") is not None
     assert done == (by == "confounded" and any(solved))
+    assert any(solved) or (by, sky) != ("confounded", "sunny")  # or nobody could solve it
