@@ -5,6 +5,7 @@ python tests/benchmarks/at_scale.py [counts of images, 1000 and 5000 if not give
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,9 @@ that was called, or of the larger of the two workers. One measurement each.
 
 {rows}
 
-On paper, a million images of 224 pixels by saliency, at {each:.3g} s of one worker for each \
-(EfficientNet-Lite0, measured on {photos} photos): {alone:.3g} hours on one worker, {many:.3g} on \
-16, {most:.3g} on 256, if disk and network keep up.
+On paper, a million images of 224 pixels by saliency, at {each:.3g} s for each on {cores} cores \
+(EfficientNet-Lite0, measured on {photos} photos), and workers with as many: {alone:.3g} hours on \
+one worker, {many:.3g} on 16, {most:.3g} on 256, if disk and network keep up.
 """
 # Run by a process of its own, which prints the seconds and the megabytes.
 MEASURE = """
@@ -107,6 +108,7 @@ def main(*counts):
         rows=table(header, rows),
         each=each,
         photos=photos,
+        cores=os.cpu_count(),
         alone=hours,
         many=hours / 16,
         most=hours / 256,
