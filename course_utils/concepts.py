@@ -64,10 +64,10 @@ def probe(model, images, concepts, *, layers, folds=5, ridge=0.01, seed=0, batch
     fold = np.random.default_rng(seed).permutation(np.arange(len(images)) % folds)
     found = {}
     for layer in layers:
-        products = _products(_flat(outputs_of(model, images, layer, batch_size)))
+        features = _shortened(_flat(outputs_of(model, images, layer, batch_size)))
         says = np.empty(labels.shape, bool)
         for k in range(folds):
-            says[fold == k] = _held_out(products, labels, fold == k, _check_ridge(ridge))
+            says[fold == k] = _held_out(features, labels, fold == k, _check_ridge(ridge))
         hits, passes = (
             np.sum((says == of) & (labels == of), axis=0) / np.sum(labels == of, axis=0)
             for of in (True, False)
@@ -112,8 +112,7 @@ def concept_vectors(model, images, concepts, *, layer, ridge=0.01, batch_size=64
     outputs = outputs_of(model, images, layer, batch_size)
     features = _flat(outputs)
     features = features - features.mean(axis=0)
-    weights = _weights(_products(features), labels, _check_ridge(ridge))
-    vectors = weights.T.astype(np.float32) @ features
+    vectors = _weights(features, labels, _check_ridge(ridge)).T.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError("the layer puts out the same with the concept and without it.")
@@ -265,34 +264,39 @@ def _flat(outputs):
 
 def _products(features):
     """The products of all pairs of rows, float64 (N, N), a block of columns at a time."""
-    blocks = np.array_split(features, max(1, features.shape[1] // 4096), axis=1)
+    blocks = np.array_split(features, features.shape[1] // 4096 + 1, axis=1)
     return sum(np.matmul(b, b.T) for b in (block.astype(np.float64) for block in blocks))
 
 
-def _weights(products, labels, ridge):
-    """Ridge regression of the labels: the weight of each image, (N, K), from centred products.
+def _shortened(features):
+    """Rows that have the same products with one another, of no more numbers than there are rows."""
+    if features.shape[1] <= len(features):
+        return features.astype(np.float64)
+    values, vectors = np.linalg.eigh(_products(features))
+    return vectors * np.sqrt(np.maximum(values, 0))
 
-    The vector is the images' outputs, so weighted and added up: with fewer images than numbers
-    in an output, that is the cheaper way.
-    """
-    penalty = ridge * np.trace(products) / len(products) or 1.0
+
+def _weights(features, labels, ridge):
+    """Ridge regression of the labels on centred features, (numbers, K)."""
+    count, numbers = features.shape
     signs = labels - labels.mean(axis=0)
-    return np.linalg.solve(products + penalty * np.eye(len(products)), signs)
+    few = count < numbers
+    products = _products(features if few else features.T)
+    penalized = products + (ridge * np.trace(products) / count or 1.0) * np.eye(len(products))
+    if few:  # The weights are the images' features, so weighted and added up.
+        return features.T @ np.linalg.solve(penalized, signs)
+    return np.linalg.solve(penalized, features.T @ signs)
 
 
-def _held_out(products, labels, out, ridge):
+def _held_out(features, labels, out, ridge):
     """What a classifier fitted to the other images says of those in `out`, bool (n, K)."""
-    fitted = products[np.ix_(~out, ~out)]
-    middle = fitted.mean(axis=0)
-    weights = _weights(fitted - middle - middle[:, np.newaxis] + middle.mean(), labels[~out], ridge)
-    # The centre only shifts all values alike, and the threshold, which is between the means of
-    # both kinds, with them.
-    values = (products[:, ~out] - middle) @ weights
-    known, known_labels = values[~out], labels[~out]
+    known, known_labels = features[~out], labels[~out]
+    weights = _weights(known - known.mean(axis=0), known_labels, ridge)
     counts = np.maximum(known_labels.sum(axis=0), 1), np.maximum((~known_labels).sum(axis=0), 1)
-    high = np.sum(known * known_labels, axis=0) / counts[0]
-    low = np.sum(known * ~known_labels, axis=0) / counts[1]
-    return values[out] > (high + low) / 2
+    values = known @ weights
+    high = np.sum(values * known_labels, axis=0) / counts[0]
+    low = np.sum(values * ~known_labels, axis=0) / counts[1]
+    return features[out] @ weights > (high + low) / 2
 
 
 def _check_ridge(ridge):

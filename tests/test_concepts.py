@@ -52,8 +52,9 @@ def test_the_vectors_of_a_linear_layer_are_the_directions_that_were_planted():
     np.testing.assert_allclose(one, found[1], atol=1e-6)
 
 
-def test_the_vector_is_ridge_regression_whichever_way_it_is_solved():
-    numbers, has = planted(50, np.random.default_rng(2), np.eye(SIZE)[0])
+@pytest.mark.parametrize("count", [5, 50])
+def test_the_vector_is_ridge_regression_whichever_way_it_is_solved(count):
+    numbers, has = planted(count, np.random.default_rng(2), np.eye(SIZE)[0])
     ridge = 0.3
     found = concepts.concept_vectors(
         linear(), images_of(numbers), has[:, 0], layer="numbers", ridge=ridge, batch_size=7
@@ -169,7 +170,7 @@ def test_the_probe_is_the_slow_one_that_is_fitted_fold_by_fold():
     numbers, has = planted(40, rng, 0.8 * np.eye(SIZE)[0], noise=1.0)
     labels, ridge = has[:, 0], 0.2
     found = concepts.probe(
-        linear(), images_of(numbers), labels, layers=["numbers"], folds=4, ridge=ridge, seed=9
+        linear(), images_of(numbers), labels, layers=["numbers", 0], folds=4, ridge=ridge, seed=9
     )
     fold = np.random.default_rng(9).permutation(np.arange(40) % 4)
     says = np.empty(40, bool)
@@ -183,6 +184,8 @@ def test_the_probe_is_the_slow_one_that_is_fitted_fold_by_fold():
     expected = np.mean([says[labels].mean(), 1 - says[~labels].mean()])
     assert 0.55 < expected < 0.95
     assert found["numbers"] == pytest.approx(expected)
+    # The 48 pixels are the six numbers, turned: more than images, which is solved otherwise.
+    assert found[0] == pytest.approx(expected)
 
 
 # Dissection
