@@ -137,8 +137,8 @@ explorable("cover", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Which part of the scene does each network go by?"),
-    make("p", {}, "Two networks look for tanks, and both are right about this scene. Each gives it a " +
-      "score, the logit: above 0 it says tank. Cover a piece: if the score falls, that piece spoke for a tank."),
+    make("p", {}, "Two networks look for tanks, and both are right about this scene. Cover a piece of it, " +
+      "or exchange its sky."),
     make("div", { className: "controls" }, which, sky),
     make("div", { className: "columns" },
       make("div", { className: "column" }, canvas,
@@ -195,7 +195,8 @@ function panel(title, subtitle, file) {
 function legend() {
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
-  return make("p", { className: "legend" }, "covered, the logit rises ", bar, " falls");
+  return make("p", { className: "legend" }, "covered, the logit rises ", bar, " falls. Above 0 a network " +
+    "says tank; where covering lowers its logit, that piece spoke for a tank.");
 }
 
 const word = (yes) => (yes ? "tank" : "no tank");
