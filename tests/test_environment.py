@@ -140,3 +140,32 @@ def test_importing_the_package_loads_nothing_heavy():
     script = "import course_utils, sys; print({'numpy', 'keras', 'matplotlib'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def commands(page, kind):
+    """The lines of the first block of code of a kind in a page, without what is said of them."""
+    block = re.search(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(), re.S)[1]
+    return [line.split("#")[0].strip() for line in block.splitlines()]
+
+
+def test_readme_and_guide_give_the_same_commands_and_each_is_there():
+    readme, guide = commands("README.md", "sh"), commands("book/how_to_use.md", "sh")
+    assert readme == guide[: len(readme)]
+    targets = re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M)
+    targets = {target for line in targets for target in line.split()}
+    pages = ("README.md", *(str(page.relative_to(ROOT)) for page in ROOT.glob("book/*.md")))
+    asked = {
+        f"{page}: make {target}"
+        for page in pages
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / page).read_text(), re.M)
+        if target not in targets
+    }
+    assert not asked
+
+
+def test_without_make_the_environment_is_made_as_make_makes_it():
+    makefile = (ROOT / "Makefile").read_text()
+    for line in commands("book/how_to_use.md", "powershell"):
+        program, *arguments = line.split(" -m ")[-1].split()
+        if program == "pip":
+            assert " ".join(arguments).replace("install", "install -qq", 1) in makefile
