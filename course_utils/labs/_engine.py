@@ -1,5 +1,6 @@
 """What the checks of all labs share: to call a student's function, and to tell what is wrong."""
 
+import re
 import traceback
 
 import numpy as np
@@ -66,7 +67,11 @@ def call(function, *arguments, **named):
     return result
 
 
-def compare(yours, right, *, what, mistakes=None, tolerance=1e-4):
+MAP, IMAGE, TABLE = (-2, -1), (-3, -2), None
+"""Which axes of an array are height and width: the last, those before channels, or none."""
+
+
+def compare(yours, right, *, what, mistakes=None, tolerance=1e-4, axes=MAP):
     """Raise NotYet unless `yours` equals `right`, with a sentence on how it differs.
 
     Parameters
@@ -81,6 +86,8 @@ def compare(yours, right, *, what, mistakes=None, tolerance=1e-4):
         Plausible mistakes: a whole sentence to say, and what one gets by making the mistake.
     tolerance : float
         How far values may lie apart, in units of the largest absolute value of `right`.
+    axes : MAP, IMAGE or TABLE
+        Which axes are height and width, which the sentences speak of.
     """
     right = np.asarray(right, np.float64)
     yours = as_array(yours, what)
@@ -93,12 +100,12 @@ def compare(yours, right, *, what, mistakes=None, tolerance=1e-4):
     for sentence, wrong in (mistakes or {}).items():
         if _same(yours, np.asarray(wrong, np.float64), room):
             raise NotYet(sentence)
-    for sentence, wrong in _common_mistakes(right):
+    for sentence, wrong in _common_mistakes(right, axes):
         if _same(yours, wrong, room):
             raise NotYet(f"{what} {sentence}")
     if yours.shape != right.shape:
         raise NotYet(f"{what} has shape {yours.shape}, and it should be {right.shape}.")
-    raise NotYet(f"{what} {_difference(yours, right, room)}")
+    raise NotYet(f"{what} {_difference(yours, right, room, axes)}")
 
 
 def as_array(value, what):
@@ -126,22 +133,28 @@ def one_of(value, options, what):
             if isinstance(options, range)
             else "one of " + ", ".join(map(repr, options))
         )
-        raise NotYet(f"{what} should be {listed}, and it is {value!r}.")
+        raise NotYet(f"{what} should be {listed}, and it is {shown(value)}.")
 
 
 def _same(one, other, room):
     return one.shape == other.shape and bool(np.all(np.abs(one - other) <= room))
 
 
-def _common_mistakes(right):
+def _common_mistakes(right, axes):
     """Sentences, and what `right` becomes by mistakes that are common with maps of all kinds."""
-    if right.ndim >= 2:
+    if axes is TABLE and right.ndim == 2:
+        yield "is right but for its axes: rows and columns are swapped.", right.T
+        yield "has its rows in the opposite order.", right[::-1]
+        yield "has its columns in the opposite order.", right[:, ::-1]
+    elif axes is not TABLE and right.ndim >= -axes[0]:
         yield (
             "is right but for its axes: rows and columns are swapped. Height comes before width.",
-            np.swapaxes(right, -1, -2),
+            np.swapaxes(right, *axes),
         )
-        yield "is upside down.", np.flip(right, -2)
-        yield "is mirrored from left to right.", np.flip(right, -1)
+        yield "is upside down.", np.flip(right, axes[0])
+        yield "is mirrored from left to right.", np.flip(right, axes[1])
+    if axes == IMAGE and right.ndim >= 3 and right.shape[-1] > 1:
+        yield "is right but for its channels, which are in the opposite order.", right[..., ::-1]
     if right.ndim == 3 and len(right) == 1:
         yield "has lost its batch axis: it should be one map per image.", right[0]
     if right.ndim >= 1:
@@ -156,13 +169,13 @@ def _common_mistakes(right):
         yield "has the opposite sign.", -right
 
 
-def _difference(yours, right, room):
+def _difference(yours, right, room, axes):
     """How an array of the right shape differs, as the rest of a sentence."""
     if right.ndim == 0:
         return f"is {yours:.6g}, which is not right."
     if np.ptp(yours) == 0:
         return "is the same everywhere, and it should not be."
-    moved = _moved_by(yours, right, room)
+    moved = _moved_by(yours, right, room, axes)
     if moved:
         return f"is right but lies {moved}. Look at where your indices begin."
     if right.size > 2 and np.ptp(right) > 0:
@@ -176,26 +189,30 @@ def _difference(yours, right, room):
             return "is right but for its scale: something is added to it, or it is normalised."
     off = np.abs(yours - right) > room
     share = off.mean()
-    if right.ndim >= 2 and share < 0.5:
+    if axes is not TABLE and right.ndim >= -axes[0] and share < 0.5:
+        off = np.moveaxis(off, axes, MAP)
         rows, columns = np.nonzero(off.reshape(-1, *off.shape[-2:]).any(0))
         return (
             f"is right in {1 - share:.0%} of its places. The wrong ones lie in rows {rows.min()} "
             f"to {rows.max()} and columns {columns.min()} to {columns.max()}."
         )
     if share < 0.5:
-        return f"is right in {1 - share:.0%} of its places. The first wrong one is {off.argmax()}."
+        first = ", ".join(map(str, np.argwhere(off)[0]))
+        return f"is right in {1 - share:.0%} of its places. The first wrong one is [{first}]."
     flat, true = yours.ravel(), right.ravel()
     if np.std(flat) > 0 and np.std(true) > 0 and np.corrcoef(flat, true)[0, 1] > 0.9:
         return "has nearly the right pattern (correlation above .9), but not the right values."
     return "is not right yet: its values differ from the definition's in most places."
 
 
-def _moved_by(yours, right, room):
+def _moved_by(yours, right, room, axes):
     """Where `yours` lies if it is `right`, moved by one or two places: words, or None."""
-    if right.ndim < 2 or min(right.shape[-2:]) < 5:
+    if axes is TABLE or right.ndim < -axes[0] or min(right.shape[axis] for axis in axes) < 5:
         return None
     for distance in (1, 2):
-        for axis, ahead_of, behind in ((-2, "down", "up"), (-1, "to the right", "to the left")):
+        for axis, (ahead_of, behind) in zip(
+            axes, (("down", "up"), ("to the right", "to the left")), strict=True
+        ):
             near = np.take(yours, range(distance, right.shape[axis]), axis)
             far = np.take(right, range(right.shape[axis] - distance), axis)
             back = np.take(yours, range(right.shape[axis] - distance), axis)
@@ -224,4 +241,10 @@ def _own_line(error):
 def _kind(value):
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
-    return f"{type(value).__name__} {value!r}"[:80]
+    kind = type(value.item()) if isinstance(value, np.generic) else type(value)
+    return f"{kind.__name__} {shown(value)}"[:80]
+
+
+def shown(value):
+    """A value as one would write it: 3, where numpy writes np.int64(3)."""
+    return re.sub(r"\bnp\.\w+\(([^()]*)\)", r"\1", repr(value))

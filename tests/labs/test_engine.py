@@ -54,6 +54,44 @@ def test_it_says_what_is_wrong(mistake, word):
     assert word in says(mistake(RIGHT))
 
 
+@pytest.mark.parametrize(
+    ("mistake", "word"),
+    [
+        (lambda m: np.swapaxes(m, 1, 2), "rows and columns are swapped"),
+        (lambda m: m[:, ::-1], "upside down"),
+        (lambda m: m[:, :, ::-1], "mirrored"),
+        (lambda m: m[..., ::-1], "channels"),
+        (lambda m: np.roll(m, 1, 1), "1 place too far down"),
+        (lambda m: np.roll(m, -1, 2), "1 place too far to the left"),
+        (lambda m: np.swapaxes(m, 2, 3), "shape (4, 6, 3, 8)"),
+        (lambda m: m + (np.arange(8) > 6)[:, None], "columns 7 to 7"),
+    ],
+)
+def test_of_images_it_names_height_and_width_and_not_the_channels(mistake, word):
+    images = np.random.default_rng(3).normal(size=(4, 6, 8, 3))
+    assert word in says(mistake(images), images, axes=_engine.IMAGE)
+
+
+def test_of_a_table_it_names_rows_and_columns_and_no_directions():
+    for mistake, word in (
+        (RIGHT.T, "rows and columns are swapped."),
+        (RIGHT[::-1], "rows in the opposite order"),
+        (RIGHT[:, ::-1], "columns in the opposite order"),
+        (np.where(np.arange(8) > 6, 0, RIGHT), "first wrong one is [0, 7]"),
+    ):
+        said = says(mistake, axes=_engine.TABLE)
+        assert word in said
+        assert "Height" not in said
+
+
+@pytest.mark.parametrize("value", [np.int64(12), np.float32(0.5), (np.int64(3), 4), np.str_("a")])
+def test_numbers_are_told_as_one_writes_them(value):
+    with pytest.raises(checks.NotYet) as error:
+        _engine.one_of(value, range(10), "the class")
+    assert "np." not in str(error.value)
+    assert "int64" not in _engine._kind(np.int64(3))
+
+
 def test_a_known_mistake_has_its_own_sentence():
     assert says(np.exp(RIGHT), mistakes={"Take the logit.": np.exp(RIGHT)}) == "Take the logit."
 

@@ -165,7 +165,7 @@ def means_of_means(image, segments):
         (lambda x, s: outside_means(x, s)[s], "You give an image"),
         (lambda x, s: outside_means(x, s).T, "swapped"),
         (lambda x, s: outside_means(x, s)[:-1], "shape"),
-        (lambda x, s: outside_means(x, s)[::-1], "upside down"),
+        (lambda x, s: outside_means(x, s)[::-1], "rows in the opposite order"),
     ],
 )
 def test_wrong_colours_are_named(wrong, word):
@@ -229,7 +229,9 @@ def on_the_image(image, segments, masks, colours):
         (lambda x, s, m, c: perturb(x, s, m, c.mean(0) + 0 * c), "have one colour"),
         (lambda x, s, m, c: perturb(x, s, m, c)[0], "one for each row"),
         (lambda x, s, m, c: perturb(x, s, m, c[::-1]), "places"),
-        (lambda x, s, m, c: np.swapaxes(perturb(x, s, m, c), 1, 2), "shape"),
+        (lambda x, s, m, c: np.swapaxes(perturb(x, s, m, c), 1, 2), "Height comes before width"),
+        (lambda x, s, m, c: perturb(x, s, m, c)[:, ::-1], "upside down"),
+        (lambda x, s, m, c: perturb(x, s, m, c)[:, :, ::-1], "mirrored"),
         (on_one_copy, "fresh copy"),
         (one_array, "last mask"),
         (on_the_image, "changes the array"),

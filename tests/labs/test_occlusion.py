@@ -150,6 +150,24 @@ def naive(logits, target):
     return np.log(p / (1 - p))
 
 
+def naive_sum(logits, target):
+    return logits[:, target] - np.log(np.exp(np.delete(logits, target, 1)).sum(1))
+
+
+def by_the_whole_sum(logits, target):
+    whole = np.exp(logits.astype(float))
+    return logits[:, target] - np.log(whole.sum(1) - whole[:, target])
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_naive_sum_fails_at_the_logits_of_the_issue(target):
+    logits = np.array([[0, 100, 0]], np.float32)
+    with np.errstate(all="ignore"):
+        found = [f(logits, target) for f in (log_odds, naive_sum, by_the_whole_sum)]
+    assert np.isfinite(found[0]).all()
+    assert not np.isfinite(found[1 + target]).all()
+
+
 def clipped(logits, target):
     p = softmax(logits)[:, target].clip(1e-7, 1 - 1e-7)
     return np.log(p / (1 - p))
@@ -173,7 +191,8 @@ def test_right_log_odds_are_accepted(right, capsys):
         (lambda z, t: np.exp(log_odds(z, t)), "These are the odds"),
         (lambda z, t: z[:, t] - np.delete(z, t, 1).max(1), "best of the others"),
         (lambda z, t: z[:, t] - np.delete(z, t, 1).mean(1), "mean of the others"),
-        (lambda z, t: np.log10(np.exp(log_odds(z, t))), "base 2 or 10"),
+        (lambda z, t: np.log10(np.exp(log_odds(z, t))), "base 10"),
+        (lambda z, t: np.log2(np.exp(log_odds(z, t))), "base 2."),
         (lambda z, t: np.stack([log_odds(z, k) for k in range(z.shape[1])], 1), "every class"),
         (lambda z, t: -log_odds(z, t), "opposite sign"),
         (lambda z, t: log_odds(z, 0), "most places"),
@@ -189,6 +208,8 @@ def test_wrong_log_odds_are_named(wrong, word):
     ("wrong", "word"),
     [
         (naive, "infinite or NaN"),
+        (naive_sum, "sure of another class"),
+        (by_the_whole_sum, "infinite or NaN"),
         (clipped, "stop growing"),
         (lambda z, t: z[:, t], "logit alone"),
         (lambda z, t: log_odds(z, t)[:3], "shape"),
@@ -223,6 +244,8 @@ def shape_map(
     drop=lambda whole, left: whole - left,
     bare=0.0,
     loop=False,
+    black=False,
+    piled=False,
 ):
     """Right by default; each option is a mistake, save that `loop` asks for one image at a time."""
     rows, columns = image.shape[:2]
@@ -234,8 +257,9 @@ def shape_map(
         for c in range(0, columns - reach[1], stride):
             cover = np.zeros((rows + high, columns + wide), bool)
             cover[r : r + high, c : c + wide] = True if box else shape
-            copy = image.copy()
-            copy[cover[:rows, :columns]] = fill[cover[:rows, :columns]]
+            if not (piled and (r or c)):
+                copy = image.copy()
+            copy[cover[:rows, :columns]] = 0 if black else fill[cover[:rows, :columns]]
             wrote = np.zeros_like(cover)
             wrote[r : r + high, c : c + wide] = True if write_box else shape
             counted = wrote.copy()
@@ -308,6 +332,8 @@ def test_right_maps_are_accepted(checking, right, capsys):
         (with_options(drop=lambda whole, left: abs(whole - left)), "absolute value"),
         (added_up, "add the drops up"),
         (with_options(last=0), "last place"),
+        (with_options(black=True), "the fill of the call has no effect"),
+        (with_options(piled=True), "not restored in between"),
         (
             lambda score, image, shape, stride, fill: shape_map(
                 score, image, shape.T, stride, fill
@@ -318,12 +344,6 @@ def test_right_maps_are_accepted(checking, right, capsys):
         (corner_fill, "upper left corner"),
         (
             lambda score, image, shape, stride, fill: shape_map(score, fill, shape, stride, image),
-            "values",
-        ),
-        (
-            lambda score, image, shape, stride, fill: shape_map(
-                score, image, shape, stride, 0 * fill
-            ),
             "values",
         ),
         (lambda *a: shape_map(*a)[None], "batch axis"),
@@ -413,14 +433,27 @@ def test_wrong_means_are_named(wrong, word):
 # Task 5
 
 
-def keep_only(score, image, patch, stride, fill, *, minus=None, swap=False, add=False):
+def keep_only(
+    score,
+    image,
+    patch,
+    stride,
+    fill,
+    *,
+    minus=None,
+    swap=False,
+    add=False,
+    black=False,
+    piled=False,
+):
     rows, columns = image.shape[:2]
     total, count = np.zeros((2, rows, columns))
     bare = score(fill[None])[0] if minus is None else minus(score, image)
     for r in range(0, rows - patch + 1, stride):
         for c in range(0, columns - patch + 1, stride):
             kept = np.s_[r : r + patch, c : c + patch]
-            copy = image.copy() if swap else fill.copy()
+            if not (piled and (r or c)):
+                copy = image.copy() if swap else fill * (not black)
             copy[kept] = (fill if swap else image)[kept]
             total[kept] += score(copy[None])[0] - bare
             count[kept] += 1
@@ -454,6 +487,9 @@ def whole(score, image):
         (lambda *a: keep_only(*a, swap=True), "compare with the fill. Keep the patch"),
         (lambda *a: keep_only(*a, add=True), "add the gains"),
         (lambda *a: keep_only(*a, minus=lambda s, x: s(0 * x[None])[0]), "black"),
+        (lambda *a: keep_only(*a[:4], 0 * a[4]), "the fill of the call has no effect"),
+        (lambda *a: keep_only(*a, black=True), "should be the fill"),
+        (lambda *a: keep_only(*a, piled=True), "not restored in between"),
         (lambda *a: keep_only(*a).T, "swapped"),
         (lambda *a: -keep_only(*a), "opposite sign"),
         (lambda *a: keep_only(*a[:3], 1, a[4]), "values"),

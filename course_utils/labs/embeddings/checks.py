@@ -8,7 +8,16 @@ from keras import layers
 from course_utils import labs
 from course_utils._scores import predict
 from course_utils._shared import channels_last
-from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import (
+    IMAGE,
+    TABLE,
+    NotYet,
+    as_array,
+    call,
+    compare,
+    one_of,
+    well_done,
+)
 
 
 @channels_last()
@@ -49,7 +58,7 @@ def pooled(function, *, seed=0):
             "the features have the channels first: one row for each image.": right.T,
         }
         found = call(function, model, images, layer)
-        compare(found, right, what="the table of features", mistakes=mistakes)
+        compare(found, right, what="the table of features", mistakes=mistakes, axes=TABLE)
     well_done("your features are right for two layers with other numbers of channels.")
 
 
@@ -148,11 +157,11 @@ def principal(function, *, seed=0, part="points"):
                 "Here the point that lies farthest out on an axis has a positive coordinate."
             )
             compare(
-                given["points"], right["points"], what="the table of points",
+                given["points"], right["points"], what="the table of points", axes=TABLE,
                 mistakes={sentence: flipped[0]},
             )  # fmt: skip
             compare(
-                given["axes"], right["axes"], what="the table of axes",
+                given["axes"], right["axes"], what="the table of axes", axes=TABLE,
                 mistakes={
                     "the axes stand in columns. One axis is one row.": right["axes"].T,
                     "the axes keep their old signs while the points are turned: turn both.": (
@@ -194,7 +203,7 @@ def principal(function, *, seed=0, part="points"):
             }
             compare(
                 np.abs(given["points"]), np.abs(right["points"]), what="the table of points",
-                mistakes=mistakes,
+                axes=TABLE, mistakes=mistakes,
             )  # fmt: skip
     said = {"points": "your points are right, up to their signs", "share": "your shares are right"}
     well_done(f"{said.get(part, 'signs and axes are as agreed')}, for two tables.")
@@ -305,10 +314,11 @@ def ascent(function, *, seed=0, score="linear"):
                 "the change is returned, not the image.": radius * best + 0 * start,
                 "nothing has moved.": start,
             }
-            compare(found, right, what="the image", mistakes=mistakes, tolerance=1e-3)
+            options = {"what": "the image", "tolerance": 1e-3, "axes": IMAGE}
+            compare(found, right, mistakes=mistakes, **options)
         else:
             climbs = curved
-            steps, size = (4, radius / 9) if score == "curved" else (3, 0.3)
+            steps, size = (4, radius / 9) if score == "curved" else (4, radius / 32)
             if score == "flat":
                 # One image without a gradient: the score does not look at the first.
                 def climbs(images, w=weights):
@@ -350,7 +360,8 @@ def ascent(function, *, seed=0, score="linear"):
                 ),
                 "nothing has moved.": start,
             }
-            compare(found, right, what="the image", mistakes=mistakes, tolerance=1e-3)
+            options = {"what": "the image", "tolerance": 1e-3, "axes": IMAGE}
+            compare(found, right, mistakes=mistakes, **options)
     said = {
         "linear": "a linear score: your images end where the formula says they must",
         "curved": "a curved score: every step is right",
@@ -406,7 +417,7 @@ def variation(function, *, seed=0, slope=False):
                     "where the image is flat, the gradient is NaN or infinite: the slope of a root "
                     "at 0. The small number belongs inside of the root."
                 )
-            compare(found, right, what="the gradient", tolerance=1e-3)
+            compare(found, right, what="the gradient", tolerance=1e-3, axes=IMAGE)
             continue
         found = call(function, tf.constant(images))
         down, right_ = np.zeros_like(images), np.zeros_like(images)

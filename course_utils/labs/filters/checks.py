@@ -260,14 +260,18 @@ def feature_map(function, *, seed=0, stride=1, dilation=1):
     rng = np.random.default_rng(seed)
     for shape, window in (((9, 11, 1), (3, 3)), ((12, 9, 3), (2, 3)), ((10, 14, 4), (3, 2))):
         image = rng.random(shape, np.float32)
-        kernel = rng.normal(size=(*window, shape[2])).astype(np.float32)
-        bias = float(rng.normal(0.3, 0.2))
+        bias = float(rng.uniform(0.1, 0.5))
+        above = 0
+        while not 0.2 < above < 0.8:  # the share of the sums that the ReLU lets through
+            kernel = rng.normal(size=(*window, shape[2])).astype(np.float32)
 
-        def convolve(k=kernel, b=bias, s=stride, d=dilation, relu=True, image=image):
-            k = np.asarray(k, np.float32)[..., np.newaxis]
-            options = {"strides": s, "dilation_rate": d}
-            sums = np.asarray(keras.ops.conv(image[np.newaxis], k, **options))[0, ..., 0] + b
-            return np.maximum(sums, 0) if relu else sums
+            def convolve(k=kernel, b=bias, s=stride, d=dilation, relu=True, image=image):
+                k = np.asarray(k, np.float32)[..., np.newaxis]
+                options = {"strides": s, "dilation_rate": d}
+                sums = np.asarray(keras.ops.conv(image[np.newaxis], k, **options))[0, ..., 0] + b
+                return np.maximum(sums, 0) if relu else sums
+
+            above = np.mean(convolve(relu=False) > 0)
 
         mistakes = {
             "the map has not gone through the ReLU.": convolve(relu=False),

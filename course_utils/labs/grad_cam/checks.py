@@ -8,7 +8,7 @@ import numpy as np
 from course_utils import labs
 from course_utils._scores import predict
 from course_utils.attack import randomize_layers
-from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import IMAGE, NotYet, as_array, call, compare, one_of, well_done
 from course_utils.metrics import rank_correlation
 
 
@@ -283,7 +283,8 @@ def _nudge(function, seed, limits):
             fit = [step for step in steps if step <= limit * epsilon]
             right = _step(image, ground.slopes, fit[0]) if fit else image
             yours = call(function, ground.gradient, ground.classify, image, epsilon)
-            compare(yours, right, what="the image", mistakes=_mistakes(ground, image, steps, fit))
+            mistakes = _mistakes(ground, image, steps, fit)
+            compare(yours, right, what="the image", mistakes=mistakes, axes=IMAGE)
 
 
 def _step(image, slopes, length):
@@ -319,6 +320,9 @@ def _mistakes(ground, image, steps, fit):
         mistakes |= {
             "the class has changed. Halve the step until it does not.": full,
             "a whole step changes the class, but a shorter one does not. Halve it.": image,
+        }
+    if fit[0] < steps[0] and shorter:
+        mistakes |= {
             "the step is halved once more after the class was the same again.": _step(
                 image, slopes, shorter
             ),

@@ -9,7 +9,7 @@ import tensorflow as tf
 from course_utils import labs, models
 from course_utils._scores import predict
 from course_utils._shared import channels_last
-from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import IMAGE, NotYet, as_array, call, compare, one_of, well_done
 
 
 def slope(function, *, seed=0):
@@ -107,6 +107,7 @@ def _log_odds_gradient(function, seed, sure):
             yours,
             right,
             what="the gradient",
+            axes=IMAGE,
             mistakes={
                 "this is the gradient of the logit of the first class alone. The second class "
                 "should count, too.": first,
@@ -189,11 +190,12 @@ def score_gradients(function, *, seed=0):
                 f"the stack has shape {yours.shape}, and it should be {(3, *shape)}: logit, "
                 "log-probability, probability."
             )
-        compare(yours[0], dz[c], what="the gradient of the logit")
+        compare(yours[0], dz[c], what="the gradient of the logit", axes=IMAGE)
         compare(
             yours[1],
             log_p,
             what="the gradient of the log-probability",
+            axes=IMAGE,
             mistakes={
                 "the second of the three is the gradient of the probability; the log-probability "
                 "comes second.": right_p,
@@ -209,6 +211,7 @@ def score_gradients(function, *, seed=0):
             yours[2],
             right_p,
             what="the gradient of the probability",
+            axes=IMAGE,
             mistakes={
                 "the gradient of the probability looks at the class's own logit alone. The other "
                 "logits change the probability, too.": p[c] * (1 - p[c]) * dz[c],

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from course_utils import labs
-from course_utils.labs._engine import NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import IMAGE, NotYet, as_array, call, compare, one_of, well_done
 from course_utils.models import logit_model
 
 BLOCK = 4
@@ -88,11 +88,12 @@ def log_odds(function, *, seed=0):
         others = np.delete(logits.astype(float), target, 1)
         own = logits[:, target].astype(float)
         p = np.exp(own) / np.exp(logits.astype(float)).sum(1)
+        right = own - np.log(np.exp(others).sum(1))
         with np.errstate(all="ignore"):
             yours = call(function, logits, target)
         compare(
             yours,
-            own - np.log(np.exp(others).sum(1)),
+            right,
             what="the log-odds",
             mistakes={
                 "This is the logit alone. It does not see what the other classes gain.": own,
@@ -105,10 +106,8 @@ def log_odds(function, *, seed=0):
                 "logits do not.": own - others.mean(1),
                 "You give the log-odds of every class. Give those of the target.": logits
                 - np.log(np.exp(logits.astype(float)).sum(1, keepdims=True) - np.exp(logits)),
-                "The logarithm is to base 2 or 10. Take the natural one, np.log.": (
-                    own - np.log(np.exp(others).sum(1))
-                )
-                / np.log(10),
+                "The logarithm is to base 10. Take the natural one, np.log.": right / np.log(10),
+                "The logarithm is to base 2. Take the natural one, np.log.": right / np.log(2),
             },
             tolerance=1e-3,
         )
@@ -118,11 +117,17 @@ def log_odds(function, *, seed=0):
 def log_odds_of_the_sure(function, *, seed=0):
     """Check the log-odds where a network is so sure that p / (1 - p) is out of reach."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 3, (6, 10)).astype(np.float32)
-    logits[:, 2] += np.array([40, 400, 4000, -40, -400, -4000], np.float32)
+    logits = rng.normal(0, 3, (9, 10)).astype(np.float32)
+    logits[:6, 2] += np.array([40, 400, 4000, -40, -400, -4000], np.float32)
+    logits[6:, 7] += np.array([100, 1000, 4000], np.float32)  # sure of another class
     with np.errstate(all="ignore"):
         yours = as_array(call(function, logits, 2), "the log-odds of a network that is very sure")
-    if yours.shape == (6,) and not np.isfinite(yours).all():
+    if yours.shape == (9,) and np.isfinite(yours[:6]).all() and not np.isfinite(yours).all():
+        raise NotYet(
+            "where the network is very sure of another class, your log-odds are infinite or NaN: "
+            "exp overflows. Take the largest of the others' logits out of the sum first."
+        )
+    if yours.shape == (9,) and not np.isfinite(yours).all():
         raise NotYet(
             "where the network is very sure, your log-odds are infinite or NaN: 1 - p is rounded "
             "to 0, or exp overflows. They can be had from the logits without computing p."
@@ -138,7 +143,7 @@ def log_odds_of_the_sure(function, *, seed=0):
     what = "the array of log-odds of a network that is very sure"
     alone = {"This is the logit alone. It does not see what the others gain.": logits[:, 2]}
     compare(yours, right, what=what, mistakes=alone)
-    compare(yours[[0, 3]], right[[0, 3]], what=what)  # not hidden by the large ones
+    compare(yours[[0, 3, 6]], right[[0, 3, 6]], what=what)  # not hidden by the large ones
     well_done("They hold for a network that is very sure, too.")
 
 
@@ -198,7 +203,15 @@ def _other_aggregates(score, image, fill, shape, corners):
     last = np.zeros(image.shape[:2])
     for drop, cover in zip(drops, covers, strict=True):
         last[cover] = drop
+    black = whole - score(np.where(covers[..., np.newaxis], 0, image))
+    so_far = np.logical_or.accumulate(covers)
+    piled = whole - score(np.where(so_far[..., np.newaxis], fill, image))
     return {
+        "Your map has the drops for a fill of black: the fill of the call has no effect.": _over(
+            black, covers
+        ),
+        "Each place is covered on top of those before it: the image is not restored in between. "
+        "Begin with a fresh copy for each place.": _over(piled, covers),
         "Your map has the score that is left, not how far it drops from that of the whole "
         "image.": _over(scores, covers),
         "You add the drops up. Divide by the number of patches that cover a pixel, which is not "
@@ -278,6 +291,7 @@ def mean_of_others(function, *, seed=0):
             call(function, images, labels, target),
             others.mean(0, dtype=float),
             what="the mean image",
+            axes=IMAGE,
             mistakes={
                 "This is the mean of all images. Leave those of the target out.": images.mean(0),
                 "This is the mean of the target's own images. Take that of all others.": images[
@@ -303,13 +317,17 @@ def _uneven(classes):
 def keep_only(function, *, seed=0):
     """Check the map of what each patch gives when all else is covered."""
     rng = np.random.default_rng(seed)
-    for size, patch, stride in (((12, 12, 1), 4, 2), ((11, 14, 3), 5, 3)):
+    for size, patch, stride in (((12, 12, 1), 4, 2), ((13, 15, 3), 5, 3)):
         image, fill = rng.random((2, *size)).astype(np.float32)
         score = _score(rng, size)
         corners = _corners(size, (patch, patch), stride)
         covers = _covers(size, np.ones((patch, patch), bool), corners)
         kept = score(np.where(covers[..., np.newaxis], image, fill))
         covered = score(np.where(covers[..., np.newaxis], fill, image))
+        so_far = np.logical_or.accumulate(covers)
+        piled = score(np.where(so_far[..., np.newaxis], image, fill))
+        on_black = score(np.where(covers[..., np.newaxis], image, 0))
+        black = score(np.zeros((1, *size)))[0]
         whole, bare = score(np.stack([image, fill]))
         yours = as_array(call(function, score, image, patch, stride, fill), "the map")
         if yours.shape == size[:2] and not np.isfinite(yours[~covers.any(0)]).all():
@@ -333,8 +351,16 @@ def keep_only(function, *, seed=0):
                 "You add the gains up. Take the mean over the patches that keep a "
                 "pixel.": np.tensordot(kept - bare, covers, 1),
                 "You compare with an image that is black. Compare with the fill alone.": _over(
-                    kept - score(np.zeros((1, *size)))[0], covers
+                    kept - black, covers
                 ),
+                "Everything else is black: the fill of the call has no effect.": _over(
+                    on_black - black, covers
+                ),
+                "Everything else is black, and it should be the fill.": _over(
+                    on_black - bare, covers
+                ),
+                "Each place keeps what those before it have kept: the fill is not restored in "
+                "between. Begin with a fresh copy for each place.": _over(piled - bare, covers),
             },
             tolerance=1e-3,
         )
@@ -443,6 +469,7 @@ def transplant(function, *, seed=0):
             call(function, images, donor, place, size),
             right,
             what="the array of images",
+            axes=IMAGE,
             mistakes={
                 "The images come back as they were.": images,
                 "Row and column of the place are swapped.": swapped,
