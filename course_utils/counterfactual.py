@@ -135,9 +135,9 @@ def counterfactual(
     if by == "parts":
         others = _check_others(model, others)
         segments = _check_parts(segments, images.shape[:3])
-        ask = functools.partial(_margins, scored, batch_size=batch_size)
+        ask = functools.partial(_scores, scored, batch_size=batch_size)
         images, parts, sources = _by_parts(ask, images, to, others, segments)
-        flipped = ask(images, to) >= 0
+        flipped = _margins(ask(images), to) >= 0
     else:
         points = images if by == "pixels" else _check_latents(model, generator, latents, images)
         _check_range(points, norm, low, high)
@@ -266,7 +266,8 @@ def _by_parts(ask, images, to, others, segments):
     images, count = images.copy(), int(segments.max()) + 1
     replaced = np.zeros((len(images), count), bool)
     sources = np.empty(len(images), np.int64)
-    allowed = {c: ask(others, np.full(len(others), c)) >= 0 for c in np.unique(to)}
+    scores = ask(others)
+    allowed = {c: _margins(scores, np.full(len(others), c)) >= 0 for c in np.unique(to)}
     for n, image in enumerate(images):
         sources[n] = _unlike(image, others, allowed[to[n]], to[n])
         replaced[n] = _fewest(ask, image, others[sources[n]], to[n], segments[n])
@@ -293,7 +294,7 @@ def _fewest(ask, image, other, to, segments):
 
     def margins(choices):
         shown = choices[:, segments][..., np.newaxis]
-        return ask(np.where(shown, other, image), np.full(len(choices), to))
+        return _margins(ask(np.where(shown, other, image)), np.full(len(choices), to))
 
     margin = margins(chosen[np.newaxis])[0]
     while margin < 0 and not chosen.all():
@@ -310,16 +311,20 @@ def _fewest(ask, image, other, to, segments):
     return chosen
 
 
-def _margins(scored, images, to, batch_size):
-    """How far the score of each class `to` lies above the highest other one, float32 (N,)."""
+def _scores(scored, images, batch_size):
     run = forward(scored)
     some = (slice(i, i + batch_size) for i in range(0, len(images), batch_size))
-    scores = np.concatenate([run(tf.constant(images[s])).numpy() for s in some])
+    return np.concatenate([run(tf.constant(images[s])).numpy() for s in some])
+
+
+def _margins(scores, to):
+    """How far the score of each class `to` lies above the highest other one, float32 (N,)."""
     own = of_target(scores, to, "logit")
     if scores.shape[1] == 1:
         return own
-    scores[np.arange(len(scores)), to] = -np.inf
-    return own - scores.max(axis=1)
+    rivals = scores.copy()
+    rivals[np.arange(len(scores)), to] = -np.inf
+    return own - rivals.max(axis=1)
 
 
 def _drawn(generator, latents, batch_size, first):
