@@ -128,6 +128,24 @@ def scenes_cnn():
 
 
 @channels_last()
+def scenes_small_cnn():
+    """Return an untrained tank detector of which twenty are shipped trained, compiled.
+
+    Images (N, 64, 64, 3) in 0..1 to the probability of a tank (N, 1); 36,569 parameters.
+    `load_retrained` has it trained.
+    """
+    model = keras.Sequential([keras.Input((64, 64, 3))], name="scenes_small_cnn")
+    for k, filters in enumerate((16, 24, 32, 32), start=1):
+        options = {"padding": "same", "activation": "relu", "name": f"conv_{k}"}
+        model.add(layers.Conv2D(filters, 3, 2, **options))
+    model.add(layers.Flatten(name="flatten"))
+    model.add(layers.Dense(32, activation="relu", name="dense"))
+    model.add(layers.Dense(1, activation="sigmoid", name="tank"))
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@channels_last()
 def speech_cnn():
     """Return the untrained network that tells which of ten sentences is spoken, compiled.
 
@@ -259,16 +277,27 @@ def load_trained(name):
     return model
 
 
+_RETRAINED = {
+    "digits_plain": digits_small_cnn,
+    "digits_marked": digits_small_cnn,
+    "scenes_small_confounded": scenes_small_cnn,
+    "scenes_small_fair": scenes_small_cnn,
+}
+
+
 def load_retrained(name):
-    """Return ten small digit networks that one recipe trained from ten seeds, compiled.
+    """Return ten small networks that one recipe trained from ten seeds, compiled.
 
     What one network does, its seed may have made of it; what the ten do, the recipe did.
 
     Parameters
     ----------
-    name : "digits_plain" or "digits_marked"
-        What `digits_small_cnn` was trained on: the course's digits, or the same with a white
-        square of 3 x 3 pixels in the upper left corner of every seven.
+    name : str
+        "digits_plain" or "digits_marked": what `digits_small_cnn` was trained on, the course's
+        digits, or the same with a white square of 3 x 3 pixels in the upper left corner of every
+        seven. "scenes_small_confounded" or "scenes_small_fair": scenes in which every tank stands
+        under clouds and nothing else does, or in which the weather means nothing, for
+        `scenes_small_cnn`.
 
     Returns
     -------
@@ -280,12 +309,11 @@ def load_retrained(name):
     ValueError
         If there are no such networks, or their file of weights is not intact.
     """
-    if name not in ("digits_plain", "digits_marked"):
-        raise ValueError(
-            f'ten networks there are of "digits_plain" and "digits_marked", not of {name!r}.'
-        )
+    if name not in _RETRAINED:
+        known = ", ".join(repr(n) for n in _RETRAINED)
+        raise ValueError(f"the course has no ten networks {name!r}. It has ten each of {known}.")
     arrays = load_arrays(f"{name}_weights.npz")
-    networks = [digits_small_cnn() for _ in range(10)]
+    networks = [_RETRAINED[name]() for _ in range(10)]
     for seed, model in enumerate(networks):
         set_weights(model, {path: values[seed] for path, values in arrays.items()})
     return networks
