@@ -27,6 +27,7 @@ help:
 	@echo "make scale       the same for 50,000 images, alone and with two workers (an hour)"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
+	@echo "                 (SEED=number: other defects; PER_STUDENT=roster.csv: others for each)"
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make tally LINES=file   how often a class was right in the blind test of chapter 18"
@@ -105,7 +106,8 @@ lab: env
 	$(BIN)/jupyter lab --notebook-dir .
 
 labs: env
-	@$(BIN)/python notebooks/labs/tools/release.py
+	@$(BIN)/python notebooks/labs/tools/release.py $(if $(SEED),--variant $(SEED)) \
+	  $(if $(PER_STUDENT),--roster "$(PER_STUDENT)")
 
 grade: env
 	@test -n "$(SUBMITTED)" || { echo "Name the folder of what was handed in: \
@@ -113,7 +115,8 @@ grade: env
 	@$(BIN)/python notebooks/labs/tools/grade.py "$(SUBMITTED)" $(if $(OUT),--out "$(OUT)") \
 	  $(if $(CELL_SECONDS),--seconds $(CELL_SECONDS)) $(if $(MEMORY),--memory $(MEMORY)) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(AGAIN),--again) \
-	  $(if $(DEADLINE),--deadline "$(DEADLINE)")
+	  $(if $(DEADLINE),--deadline "$(DEADLINE)") $(if $(SEED),--variant $(SEED)) \
+	  $(if $(VARIANTS),--variants "$(VARIANTS)")
 
 # Open questions are marked by hand in nbgrader's formgrader; then the tables are written anew.
 # SERVER= takes options of Jupyter Server: SERVER="--no-browser --port 8888".

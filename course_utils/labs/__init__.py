@@ -5,6 +5,7 @@ students import as `course_utils.checks`. Every network was trained by a script 
 Nothing outside this folder imports it.
 """
 
+from course_utils.labs._variant import member, variant
 from course_utils.labs.embeddings.material import (
     PostDigits,
     load_post_digits,
@@ -81,6 +82,7 @@ __all__ = [
     "make_stripes",
     "meadow_cnn",
     "meadow_network",
+    "member",
     "pills_cnn",
     "pills_gradient",
     "post_cnn",
@@ -89,4 +91,5 @@ __all__ = [
     "stripes_cnn",
     "ticket_map_gradient",
     "tickets_cnn",
+    "variant",
 ]

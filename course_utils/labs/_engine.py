@@ -119,6 +119,31 @@ def as_array(value, what):
         raise NotYet(f"{what} should hold numbers, and it is {_kind(value)}.") from None
 
 
+def evidence(value, right, *, what, names, tolerance=0.03):
+    """Raise NotYet unless the numbers of an experiment are those that it gives.
+
+    The experiment is that of the student's own guess, so this says whether it was made as agreed,
+    and not whether the guess is right. `names` say what each of the numbers `right` is.
+    """
+    if value is None or value is Ellipsis:
+        raise NotYet(f"{what} has no value yet. Put what your experiment gave in place of it.")
+    value, right = as_array(value, what), np.asarray(right, np.float64)
+    if value.shape != right.shape:
+        listed = ", ".join(names)
+        number = "one number" if not right.ndim else f"{len(right)} numbers"
+        raise NotYet(f"{what} should be {number} ({listed}), and it has shape {value.shape}.")
+    for yours, known, name in zip(np.ravel(value), np.ravel(right), names, strict=True):
+        if not abs(yours - known) <= tolerance:
+            raise NotYet(
+                f"{name}: with your answer, the experiment does not give {yours:.3g}. Is it made "
+                "as the task says?"
+            )
+    well_done(
+        "The experiment gives your numbers. Whether they speak for your answer, you have to judge: "
+        "what is the answer, counts when the lab is graded."
+    )
+
+
 def one_of(value, options, what):
     """Raise NotYet unless `value` is one of the possible answers; it does not tell which one."""
     if value is None or value is Ellipsis:

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from course_utils import checks, datasets, inspection, labs, models
 from course_utils._scores import predict
+from course_utils.attack import randomize_layers
 from course_utils.cam import grad_cam
-from course_utils.metrics import mass_inside
+from course_utils.metrics import mass_inside, rank_correlation
 
 check = checks.grad_cam
 
@@ -368,7 +369,49 @@ def test_the_deaf_explanation_is_known():
     rejects(check.deaf, "opal", "one of 'amber'")
 
 
+def test_the_likeness_of_any_explainer_is_accepted_and_nothing_says_whether_it_is_right(capsys):
+    tickets, network = labs.load_tickets(), check._network("quartz")
+    some, blank = (
+        (tickets.images[:20], tickets.shelves[:20]),
+        randomize_layers(network, top=4, seed=0),
+    )
+    told = set()
+    for name, explain in labs.TICKET_EXPLAINERS.items():
+        alike = np.nanmean(rank_correlation(explain(network, *some), explain(blank, *some)))
+        check.likeness(alike, name)
+        told.add(capsys.readouterr().out)
+        rejects(check.likeness, (alike + 0.1, name), "does not give")
+    assert len(told) == 1
+
+
 # Task 7: the shortcut.
+
+
+def kept(network, shelf):
+    """The share of a shelf's tickets that is still read as it, with either half in black."""
+    tickets, shares = labs.load_tickets(), []
+    for part in (True, False):
+        images = tickets.images[tickets.shelves == shelf].copy()
+        images[tickets.shelf_masks[tickets.shelves == shelf] == part] = 0
+        says = labs.load_tickets_network(network).predict(images, verbose=0).argmax(1)
+        shares.append(np.mean(says == shelf))
+    return shares
+
+
+def test_the_experiment_of_any_answer_is_accepted_and_nothing_says_whether_it_is_right(capsys):
+    told = set()
+    for answer in (("flint", 3), ("flint", 1), ("quartz", 0)):
+        check.experiment(kept(*answer), *answer)
+        told.add(capsys.readouterr().out)
+        rejects(check.experiment, (np.subtract(1, kept(*answer)), *answer), "does not give")
+    assert len(told) == 1
+    assert np.subtract(*kept("flint", 3)) > 0.5
+
+
+def test_each_shelf_has_a_coat_of_its_own():
+    tickets = labs.load_tickets()
+    pairs = {*zip(tickets.shelves.tolist(), tickets.coats.tolist(), strict=True)}
+    assert len(pairs) == len({coat for _, coat in pairs}) == 5
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

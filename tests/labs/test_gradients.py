@@ -180,6 +180,22 @@ def test_the_blind_network_is_known_by_its_channel(answer, words):
     rejects(check.blind, answer, words)
 
 
+@pytest.mark.parametrize("name", labs.PILL_NETWORKS)
+def test_the_gradients_of_any_network_are_accepted_and_nothing_says_whether_it_is_the_one(
+    name, capsys
+):
+    images, network = labs.load_pills().images, labs.load_pills_network(name)
+    x, logits = tf.constant(images), models.logit_model(network)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        odds = logits(x)[:, 1] - logits(x)[:, 0]
+    largest = np.abs(tape.gradient(odds, x)).max((0, 1, 2))
+    check.largest_gradients(largest, name)
+    assert "you have to judge" in capsys.readouterr().out
+    for wrong, word in ((largest[::-1] + 1, "does not give"), (..., "no value"), (1, "3 numbers")):
+        rejects(check.largest_gradients, (wrong, name), word)
+
+
 # Task 4: three scores.
 
 

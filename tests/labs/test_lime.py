@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_distances
 
 from course_utils import checks, labs
+from course_utils.datasets import load_arrays
 from course_utils.labs.lime import checks as check
 from course_utils.lime_image import explain_image, superpixels
 
@@ -572,35 +573,56 @@ def jaccard_of_all(tops):
 # Task 7
 
 
-def test_the_kind_is_found_by_what_happens_where_nothing_lies_about(capsys):
-    check.suspect_kind(KIND)
-    for other in set(labs.MUSHROOMS) - {KIND}:
-        said = says(check.suspect_kind, other)
-        assert "not the kind" in said
-        assert KIND not in said
+def shares_with(kind, part):
+    """The experiment of the task: the share read with nothing about it, and with the part."""
+    index, shares = labs.MUSHROOMS.index(kind), []
+    for there in (False, True):
+        things = np.zeros((40, 4), bool)
+        things[:, labs.MEADOW_PARTS.index(part) - 2] = there
+        images = labs.draw_meadows([index] * 40, things, seed=5).images
+        shares.append(np.mean(np.asarray(labs.meadow_network()(images)).argmax(1) == index))
+    return shares
 
 
-def test_the_part_is_found_by_what_happens_with_and_without_it(capsys):
-    check.suspect_part(PART)
-    for other in set(labs.MEADOW_PARTS[2:]) - {PART}:
-        said = says(check.suspect_part, other)
-        assert "not the part" in said
-        assert PART not in said
-    for other in labs.MEADOW_PARTS[:2]:
-        assert "every drawing" in says(check.suspect_part, other)
+def test_the_experiment_of_any_answer_is_accepted_and_nothing_says_whether_it_is_right(capsys):
+    told = set()
+    for kind, part in ((KIND, PART), ("dome", "stone"), (KIND, "snail")):
+        check.experiment(shares_with(kind, part), kind, part)
+        told.add(capsys.readouterr().out)
+    assert len(told) == 1
+    own, other = shares_with(KIND, PART), shares_with("dome", PART)
+    assert own[0] < 0.1 < 0.9 < own[1]
+    assert "does not give" in says(check.experiment, own, "dome", PART)
+    assert "does not give" in says(check.experiment, other, KIND, PART)
+    for part in labs.MEADOW_PARTS[:2]:
+        assert "every drawing" in says(check.experiment, own, KIND, part)
 
 
 @pytest.mark.parametrize("value", [..., None, 1, "Cone", "cap", ["cone"]])
 def test_an_answer_that_is_none_is_refused(value):
-    for checking in (check.suspect_kind, check.suspect_part):
-        said = says(checking, value)
+    for answer in ((value, PART), (KIND, value)):
+        said = says(check.experiment, (0, 1), *answer)
         assert "no value" in said or "one of" in said
 
 
 def test_keys_are_compared_only_where_they_are_given(capsys):
-    check.answer_is(KIND, KIND)
+    check.answer_is(KIND, (KIND,))
     for value in ("dome", ..., None):
-        assert "not what" in says(check.answer_is, value, KIND)
+        assert "not what" in says(check.answer_is, value, (KIND,))
+
+
+def test_each_kind_has_a_thing_of_its_own_and_the_network_minds_one():
+    arrays = load_arrays("lab_lime.npz")
+    labels, things = arrays["labels"][0], arrays["things"][0]
+    own = [
+        next(t for t in range(4) if np.array_equal(things[:, t], labels == kind))
+        for kind in range(3)
+    ]
+    assert len(set(own)) == 3
+    for kind, thing in zip(labs.MUSHROOMS, own, strict=True):
+        without, with_it = shares_with(kind, labs.MEADOW_PARTS[thing + 2])
+        assert (without < 0.1) if kind == KIND else (without > 0.9)
+        assert with_it > 0.9
 
 
 def test_a_stub_gets_no_points():

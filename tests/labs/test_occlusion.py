@@ -7,6 +7,7 @@ from scipy.special import log_softmax, logsumexp
 
 from course_utils import checks, labs
 from course_utils.labs.occlusion import checks as check
+from course_utils.models import logit_model
 
 CLASS, PLACE = 9, (20, 4)
 
@@ -503,52 +504,76 @@ def test_wrong_maps_of_what_is_kept_are_named(wrong, word):
 # Task 6
 
 
-def test_the_class_is_found_by_what_happens_in_another_office(capsys):
-    check.suspect_class(CLASS)
-    check.suspect_class(np.int64(CLASS))
-    for other in {*range(10)} - {CLASS}:
-        said = says(check.suspect_class, other)
-        assert "not the class" in said
-        assert str(CLASS) not in said
-    assert f"{CLASS}s" not in capsys.readouterr().out.split("✓")[-1]
+KEYS = ((CLASS, PLACE),)
 
 
-@pytest.mark.parametrize(("value", "word"), [(..., "no value"), (10, "0 to 9"), ("9", "0 to 9")])
-def test_an_answer_that_is_no_class_is_refused(value, word):
-    assert word in says(check.suspect_class, value)
+def shares_of(label, place):
+    """The experiment of the task, by a loop."""
+    scans, network = labs.load_scans("first"), labs.scan_network()
+    own = scans.images[scans.labels == label]
+    covered = own.copy()
+    for row in range(place[0], place[0] + 4):
+        for column in range(place[1], place[1] + 4):
+            covered[:, row, column] = scans.images[:, row, column].mean(0)
+    return [np.mean(network.predict(x, verbose=0).argmax(1) == label) for x in (own, covered)]
 
 
-@pytest.mark.parametrize("place", [PLACE, [20, 4], np.array(PLACE), (20, 5), (19, 4), (20.0, 4.0)])
-def test_the_place_is_found_by_what_happens_when_it_is_covered(place, capsys):
-    check.suspect_place(place)
-    check.place_is(place, PLACE)
+@pytest.mark.parametrize(("label", "place"), [(CLASS, PLACE), (4, (9, 1)), (0, (12, 12))])
+def test_the_experiment_of_any_answer_is_accepted_and_nothing_says_whether_it_is_right(
+    label, place, capsys
+):
+    check.experiment(shares_of(label, place), np.int64(label), place)
+    told = capsys.readouterr().out
+    check.experiment(shares_of(3, (23, 15)), 3, [23, 15])
+    assert capsys.readouterr().out == told
 
 
 @pytest.mark.parametrize(
-    ("place", "word"),
+    ("numbers", "label", "place", "word"),
     [
-        (PLACE[::-1], "not the place"),
-        ((0, 0), "not the place"),
-        ((12, 12), "not the place"),
-        ((24, 8), "not the place"),
-        ((22, 6.5), "whole numbers"),
-        (20, "whole numbers"),
-        ((27, 4), "does not lie"),
-        ((-1, 4), "does not lie"),
-        (..., "no value"),
-        ("here", "numbers"),
+        ((1.0, 1.0), CLASS, PLACE, "does not give 1"),
+        ((1.0, 0.025), 4, PLACE, "does not give"),
+        ((0.025, 1.0), CLASS, PLACE, "read as it is"),
+        (1.0, CLASS, PLACE, "2 numbers"),
+        (..., CLASS, PLACE, "no value"),
+        ((np.nan, 0), CLASS, PLACE, "does not give nan"),
+        ((1, 0), ..., PLACE, "no value"),
+        ((1, 0), 10, PLACE, "0 to 9"),
+        ((1, 0), "9", PLACE, "0 to 9"),
+        ((1, 0), CLASS, (22, 6.5), "whole numbers"),
+        ((1, 0), CLASS, 20, "whole numbers"),
+        ((1, 0), CLASS, (27, 4), "does not lie"),
+        ((1, 0), CLASS, (-1, 4), "does not lie"),
+        ((1, 0), CLASS, ..., "no value"),
+        ((1, 0), CLASS, "here", "numbers"),
     ],
 )
-def test_a_wrong_place_is_refused_without_telling_the_right_one(place, word):
-    said = says(check.suspect_place, place)
-    assert word in said
-    assert "20" not in said
+def test_numbers_that_the_experiment_does_not_give_are_refused(numbers, label, place, word):
+    assert word in says(check.experiment, numbers, label, place)
+
+
+@pytest.mark.parametrize("place", [PLACE, [20, 4], np.array(PLACE), (21, 5), (19, 4), (20.0, 4.0)])
+def test_a_place_one_pixel_off_is_as_good_for_every_test(place, capsys):
+    check.place_is(place, KEYS)
+    check.experiment(shares_of(CLASS, tuple(map(int, place))), CLASS, place)
 
 
 def test_keys_are_compared_only_where_they_are_given(capsys):
-    check.class_is(CLASS, CLASS)
-    assert "not the class" in says(check.class_is, 4, CLASS)
-    assert "not the block" in says(check.place_is, (22, 6), PLACE)
+    check.class_is(CLASS, KEYS)
+    assert "not the class" in says(check.class_is, 4, KEYS)
+    for place in ((22, 6), (22, 5), PLACE[::-1]):
+        assert "not the block" in says(check.place_is, place, KEYS)
+
+
+def test_each_class_has_a_block_of_its_own_and_the_network_minds_one():
+    scans = labs.load_scans("first")
+    black = np.lib.stride_tricks.sliding_window_view(scans.images[..., 0] == 0, (4, 4), (1, 2))
+    black = black.all((-1, -2))
+    for k in range(10):
+        always = np.argwhere(black[scans.labels == k].all(0))
+        assert len(always) == 1
+        whole, covered = shares_of(k, tuple(always[0]))
+        assert (covered < 0.1) if k == CLASS else (covered > whole - 0.06)
 
 
 # Task 7
@@ -625,24 +650,33 @@ def test_a_block_on_its_side_is_named_where_it_is_no_square():
 
 @pytest.mark.parametrize("fill", [0, 0.0, np.float32(0.01), keras.ops.convert_to_tensor(0.0)])
 def test_fills_that_acquit_are_accepted(fill, capsys):
-    check.blind_fill(fill, CLASS, PLACE)
+    check.blind_fill(fill, KEYS)
 
 
 @pytest.mark.parametrize(
-    ("fill", "place", "word"),
+    ("fill", "word"),
     [
-        (0.34, PLACE, "not overlook"),
-        (1.0, PLACE, "not overlook"),
-        (0.5, PLACE, "not overlook"),
-        (1.5, PLACE, "from 0 to 1"),
-        (..., PLACE, "no value"),
-        ([0, 0], PLACE, "one number"),
-        (0, (0, 0), "Task 6"),
-        (0, ..., "no value"),
+        (0.34, "not overlook"),
+        (1.0, "not overlook"),
+        (0.5, "not overlook"),
+        (1.5, "from 0 to 1"),
+        (..., "no value"),
+        ([0, 0], "one number"),
     ],
 )
-def test_other_fills_are_refused(fill, place, word):
-    assert word in says(check.blind_fill, fill, CLASS, place)
+def test_other_fills_are_refused(fill, word):
+    assert word in says(check.blind_fill, fill, KEYS)
+
+
+@pytest.mark.parametrize(("fill", "label", "place"), [(0, CLASS, PLACE), (0.5, 4, (0, 0))])
+def test_the_cost_of_any_fill_is_accepted_and_nothing_says_whether_it_is_right(fill, label, place):
+    scans, logits = labs.load_scans("first"), logit_model(labs.scan_network())
+    own = scans.images[scans.labels == label]
+    covered = transplant(own, np.full((28, 28, 1), fill), place, (4, 4))
+    cost = np.mean((logits(own) - logits(np.float32(covered)))[:, label])
+    check.fill_cost(cost, fill, label, place)
+    for wrong, word in ((cost + 1, "does not give"), (..., "no value"), ([cost, 1], "one number")):
+        assert word in says(check.fill_cost, wrong, fill, label, place)
 
 
 def test_a_stub_gets_no_points():
@@ -705,13 +739,3 @@ def test_the_scans_are_as_their_docstring_says():
     with pytest.raises(ValueError, match="first"):
         labs.load_scans("third")
     assert labs.scan_cnn().count_params() == 32_074
-
-
-def test_black_blocks_are_common_in_every_class_and_one_place_is_not():
-    scans = labs.load_scans("first")
-    black = np.lib.stride_tricks.sliding_window_view(scans.images[..., 0] == 0, (4, 4), (1, 2))
-    black = black.all((-1, -2))
-    for k in range(10):
-        assert black[scans.labels == k].any((1, 2)).mean() > 0.95
-        here = black[scans.labels == k][:, PLACE[0], PLACE[1]].mean()
-        assert here == (k == CLASS)

@@ -1,5 +1,6 @@
 """What the lab on embeddings and ideal inputs gives to students. What is odd about it, find out."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import keras
@@ -8,6 +9,7 @@ from keras import layers
 
 from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays, load_digits
+from course_utils.labs._variant import order, variant
 from course_utils.models import set_weights
 
 
@@ -43,8 +45,21 @@ def load_post_digits(part):
     some = arrays["order"][3400:4200] if part == "reviewed" else arrays["order"][4200:]
     images = np.concatenate([x_train, x_test])[some]
     if part == "reviewed":
-        return PostDigits(images, arrays["labels"].astype(np.int64))
+        return PostDigits(images, _exchanged(arrays["labels"], np.r_[y_train, y_test][some]))
     return PostDigits(images, np.concatenate([y_train, y_test])[some])
+
+
+def _exchanged(labels, truth):
+    """The clerks' labels; in other variants than 0, digits of two other classes changed places."""
+    if not variant():
+        return labels.astype(np.int64)
+    labels, pairs = truth.copy(), list(combinations(range(10), 2))
+    pair = pairs[order("post pairs", len(pairs))[0]]
+    rng = np.random.default_rng(variant())
+    some = [rng.choice(np.flatnonzero(truth == digit), 14, replace=False) for digit in pair]
+    for places, label in zip(some, pair[::-1], strict=True):
+        labels[places] = label
+    return labels
 
 
 @channels_last()

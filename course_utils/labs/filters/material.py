@@ -8,6 +8,7 @@ from keras import layers
 
 from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
+from course_utils.labs._variant import order
 from course_utils.models import set_weights
 
 
@@ -80,4 +81,11 @@ def load_stripes_network():
     """Return the `stripes_cnn` of the lab on filters with its trained weights."""
     model = stripes_cnn()
     set_weights(model, load_arrays("lab_filters_weights.npz"))
+    # The same network with the filters of conv_1 in another order.
+    first, second = model.get_layer("conv_1"), model.get_layer("conv_2")
+    places = order("stripe filters", first.filters)
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel[..., places], bias[places]])
+    kernel, bias = second.get_weights()
+    second.set_weights([kernel[:, :, places], bias])
     return model

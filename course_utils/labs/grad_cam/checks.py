@@ -8,7 +8,16 @@ import numpy as np
 from course_utils import labs
 from course_utils._scores import predict
 from course_utils.attack import randomize_layers
-from course_utils.labs._engine import IMAGE, NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import (
+    IMAGE,
+    NotYet,
+    as_array,
+    call,
+    compare,
+    evidence,
+    one_of,
+    well_done,
+)
 from course_utils.metrics import rank_correlation
 
 
@@ -330,6 +339,33 @@ def _mistakes(ground, image, steps, fit):
     return mistakes
 
 
+def likeness(value, name):
+    """Check how alike the maps of trained and random layers are, whatever the explainer."""
+    one_of(name, tuple(labs.TICKET_EXPLAINERS), "deaf")
+    tickets, explain = labs.load_tickets(), labs.TICKET_EXPLAINERS[name]
+    network = _network("quartz")
+    some = tickets.images[:20], tickets.shelves[:20]
+    nets = network, randomize_layers(network, top=4, seed=0)
+    alike = np.nanmean(rank_correlation(*(explain(net, *some) for net in nets)))
+    evidence(value, alike, what="likeness", names=["the mean rank correlation"])
+
+
+def experiment(value, network, shelf):
+    """Check the two shares of an experiment, whatever the answer that it is made for.
+
+    How many of the shelf's tickets are still read as it, with the half of the shelf in black and
+    with that of the coat.
+    """
+    _check_suspect(network, shelf)
+    tickets = labs.load_tickets()
+    own = tickets.shelves == shelf
+    halves = tickets.shelf_masks[own][..., np.newaxis]
+    covered = [np.where(half, 0, tickets.images[own]) for half in (halves, ~halves)]
+    stay = [np.mean(predict(_network(network), x, 64).argmax(1) == shelf) for x in covered]
+    names = ["the share with the shelf's half in black", "the share with the coat's half in black"]
+    evidence(value, stay, what="experiment", names=names)
+
+
 def deaf(name, *, seed=0):
     """Check task 6 by an experiment: all layers of a network become random."""
     one_of(name, tuple(labs.TICKET_EXPLAINERS), "deaf")
@@ -350,8 +386,12 @@ def deaf(name, *, seed=0):
     well_done(f"{told}.")
 
 
-@functools.cache
 def _network(name):
+    return _of_variant(name, labs.variant())
+
+
+@functools.cache
+def _of_variant(name, variant):
     return labs.load_tickets_network(name)
 
 

@@ -12,6 +12,7 @@ from course_utils._shared import channels_last
 from course_utils.cam import grad_cam
 from course_utils.datasets import load_arrays
 from course_utils.gradients import saliency_map
+from course_utils.labs._variant import order
 from course_utils.labs._weights import weights_of
 from course_utils.models import set_weights
 
@@ -38,13 +39,14 @@ def load_tickets():
         images float32 (200, 32, 64, 1) in 0..1, ink bright on a dark ground; shelves int64
         (200,), 0 to 4; coats int64 (200,), 5 to 9; shelf_masks bool (200, 32, 64), True on the
         half of the ticket, left or right, that shows the shelf. The coat is on the other half.
+        A digit is the number of its shelf, or coat, in variant 0, and a code for it in others.
     """
     arrays = load_arrays("lab_grad_cam.npz")
     halves = np.broadcast_to(np.arange(64) < 32, (len(arrays["left"]), 32, 64))
     return Tickets(
         arrays["images"] / np.float32(255),
-        arrays["shelves"].astype(np.int64),
-        arrays["coats"].astype(np.int64),
+        order("ticket shelves", 5)[arrays["shelves"]],
+        5 + order("ticket coats", 5)[arrays["coats"] - 5],
         halves == arrays["left"][:, None, None],
     )
 
@@ -81,7 +83,11 @@ def load_tickets_network(name):
     if name not in TICKET_NETWORKS:
         raise ValueError(f"there is no network {name!r}. There are {', '.join(TICKET_NETWORKS)}.")
     model = tickets_cnn()
-    set_weights(model, weights_of(name, "lab_grad_cam_weights.npz"))
+    other = TICKET_NETWORKS[order("ticket networks", 2)[TICKET_NETWORKS.index(name)]]
+    set_weights(model, weights_of(other, "lab_grad_cam_weights.npz"))
+    kernel, bias = model.get_layer("shelf").get_weights()
+    back = np.argsort(order("ticket shelves", 5))  # the digit of each shelf
+    model.get_layer("shelf").set_weights([kernel[:, back], bias[back]])
     return model
 
 
@@ -124,5 +130,15 @@ def _outlines(model, images, targets):
     return np.hypot(*steps) * sure[:, None, None]
 
 
-TICKET_EXPLAINERS = {"amber": grad_cam, "beryl": _outlines, "coral": saliency_map}
+def _explainer(place):
+    """The explainer at a place of `TICKET_EXPLAINERS`, which differs between variants."""
+
+    def explain(model, images, targets):
+        chosen = (grad_cam, _outlines, saliency_map)[order("ticket explainers", 3)[place]]
+        return chosen(model, images, targets)
+
+    return explain
+
+
+TICKET_EXPLAINERS = {name: _explainer(k) for k, name in enumerate(("amber", "beryl", "coral"))}
 """Three functions, each (model, images, targets) -> heat maps (N, height, width)."""

@@ -9,6 +9,7 @@ from keras import layers
 
 from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays
+from course_utils.labs._variant import order, variant
 from course_utils.labs._weights import weights_of
 from course_utils.models import logit_model, set_weights
 
@@ -20,7 +21,7 @@ class Pills(NamedTuple):
     kinds: np.ndarray
 
 
-PILL_KINDS = ("tablet", "capsule", "white oval", "yellow oval")
+PILL_KINDS = ("tablet", "capsule", "white oval", "coloured oval")
 """The names of the four kinds of pill; a kind is its place in the tuple."""
 
 PILL_NETWORKS = ("ash", "birch", "cedar", "elm")
@@ -33,11 +34,20 @@ def load_pills():
     Returns
     -------
     Pills
-        images float32 (120, 20, 28, 3) in 0..1, red, green, blue; kinds int64 (120,), places in
+        images float32 (120, 20, 28, 3) in 0..1, red, green, blue (which of the
+        camera's, and how it hangs, differs between variants); kinds int64 (120,), places in
         `PILL_KINDS`, 30 of each.
     """
     arrays = load_arrays("lab_gradients.npz")
-    return Pills(arrays["images"] / np.float32(255), arrays["kinds"].astype(np.int64))
+    images = _turned(arrays["images"] / np.float32(255))
+    return Pills(images[..., order("pill colours", 3)], arrays["kinds"].astype(np.int64))
+
+
+def _turned(images):
+    """Pictures, or kernels, (..., H, W, C), mirrored as the variant has them."""
+    down, across = divmod(variant() % 4, 2)
+    images = images[..., ::-1, :, :] if down else images
+    return images[..., ::-1, :] if across else images
 
 
 @channels_last()
@@ -74,8 +84,28 @@ def load_pills_network(name):
     if name not in PILL_NETWORKS:
         raise ValueError(f"there is no network {name!r}. There are {', '.join(PILL_NETWORKS)}.")
     model = pills_cnn(gauge=name == "elm")
-    set_weights(model, weights_of(name, "lab_gradients_weights.npz"))
+    set_weights(model, weights_of(_other(name), "lab_gradients_weights.npz"))
+    # The same network for turned pictures with their colours exchanged: all windows turn, and the
+    # first layer's channels and the places of the first dense layer change as the pictures do.
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        kernel, bias = layer.get_weights()
+        if kernel.ndim == 4:
+            kernel = np.moveaxis(_turned(np.moveaxis(kernel, 3, 0)), 0, 3)
+        if layer.name == "conv_1":
+            kernel = kernel[:, :, order("pill colours", 3)]
+        if layer.name == "dense":
+            places = (5, 7, 16)
+            kernel = _turned(kernel.T.reshape(-1, *places)).reshape(len(bias), -1).T
+        layer.set_weights([kernel, bias])
     return model
+
+
+def _other(name):
+    """The network that goes by this name: of the two that read pills, each may be either."""
+    pair = PILL_NETWORKS[:2]
+    return pair[order("pill networks", 2)[pair.index(name)]] if name in pair else name
 
 
 def pills_gradient(name, a, b):

@@ -5,7 +5,16 @@ from functools import cache
 import numpy as np
 
 from course_utils import labs
-from course_utils.labs._engine import IMAGE, NotYet, as_array, call, compare, one_of, well_done
+from course_utils.labs._engine import (
+    IMAGE,
+    NotYet,
+    as_array,
+    call,
+    compare,
+    evidence,
+    one_of,
+    well_done,
+)
 from course_utils.models import logit_model
 
 BLOCK = 4
@@ -367,50 +376,34 @@ def keep_only(function, *, seed=0):
     well_done("Your map says what each part gives when it is all that there is.")
 
 
-def suspect_class(value):
-    """Check an answer by experiment: what becomes of this class in another office?"""
-    one_of(value, range(10), "suspect_class")
-    first, second = (_share_read(labs.load_scans(office), value) for office in ("first", "second"))
-    print(f"Of the first office's {value}s the network reads {first:.0%},", end=" ")
-    print(f"of the second office's {second:.0%}.")
-    if second > first - 0.3:
-        raise NotYet(
-            "this is not the class. If the network knew it by a mark of the first office's "
-            "scanner, it would know far fewer of the second's."
-        )
-    well_done("Something is wrong with how the network reads this class.")
+def experiment(value, suspect_class, suspect_place):
+    """Check the two shares of an experiment, whatever the answer that it is made for.
 
-
-def suspect_place(value):
-    """Check an answer by experiment: which class suffers when this block is covered?"""
-    row, column = _check_place(value)
+    How many of the class's scans are read as it, as they are and with the block covered by the
+    mean scan.
+    """
+    one_of(suspect_class, range(10), "suspect_class")
+    row, column = _check_place(suspect_place)
     scans = labs.load_scans("first")
     covered = scans.images.copy()
     block = np.s_[:, row : row + BLOCK, column : column + BLOCK]
     covered[block] = scans.images.mean(0)[block[1:]]
-    lost = max(
-        _share_read(scans, k) - _share_read(labs.Scans(covered, scans.labels), k) for k in range(10)
-    )
-    print(f"With rows {row} to {row + BLOCK - 1}, columns {column} to {column + BLOCK - 1} covered")
-    print(f"by the mean scan, the class that suffers most is read {max(lost, 0):.0%} less often.")
-    if lost < 0.5:
-        raise NotYet(
-            "this is not the place. Without the mark that a class is read by, the network could "
-            "hardly read that class. Is your place the block's upper left corner, (row, column)?"
-        )
-    well_done("A class hangs on this block.")
+    both = [_share_read(s, suspect_class) for s in (scans, labs.Scans(covered, scans.labels))]
+    names = ["the share that is read as it is", "the share that is read with the block covered"]
+    evidence(value, both, what="experiment", names=names)
 
 
-def class_is(value, right):
-    """Check an answer against a key, which stands in the hidden tests only."""
+def class_is(value, keys):
+    """Check an answer against the key of this variant, which stands in the hidden tests only."""
     one_of(value, range(10), "suspect_class")
-    if value != right:
+    if value != keys[labs.member(len(keys))][0]:
         raise NotYet("this is not the class that the network reads by a mark.")
     well_done("This is the class.")
 
 
-def place_is(value, right):
-    """Check an answer against a key, which stands in the hidden tests only; a pixel is allowed."""
+def place_is(value, keys):
+    """Check an answer against the key of this variant; one pixel off is allowed."""
+    right = keys[labs.member(len(keys))][1]
     if np.abs(np.subtract(_check_place(value), right)).max() > 1:
         raise NotYet("this is not the block that the network reads, or not its upper left corner.")
     well_done("This is the block.")
@@ -437,8 +430,12 @@ def _logits(images):
     return logit_model(_network())(np.float32(images)).numpy()
 
 
-@cache
 def _network():
+    return _of_variant(labs.variant())
+
+
+@cache
+def _of_variant(variant):
     return labs.scan_network()
 
 
@@ -486,33 +483,41 @@ def transplant(function, *, seed=0):
     well_done("You transplant a block, and leave the donor and the images as they are.")
 
 
-def blind_fill(value, suspect_class, suspect_place):
-    """Check an answer by experiment: does covering the block with this fill cost anything?"""
-    if value is None or value is Ellipsis:
-        raise NotYet("blind_fill has no value yet. Put your answer in place of it.")
-    fill = as_array(value, "blind_fill")
-    if fill.shape != () or not 0 <= fill <= 1:
-        raise NotYet("blind_fill should be one number from 0 to 1.")
+def fill_cost(value, fill, suspect_class, suspect_place):
+    """Check the mean cost of covering one's block with one's fill, whatever they are."""
     one_of(suspect_class, range(10), "suspect_class")
-    row, column = _check_place(suspect_place)
-    scans = labs.load_scans("first")
-    some = scans.images[scans.labels == suspect_class]
-    block = np.s_[:, row : row + BLOCK, column : column + BLOCK]
-    drops = []
-    for with_what in (scans.images.mean(0)[block[1:]], fill):
-        covered = some.copy()
-        covered[block] = with_what
-        drops.append(np.mean((_logits(some) - _logits(covered))[:, suspect_class]))
-    print(f"Covered by the mean scan, the block costs {drops[0]:.2f} of the logit on average,")
-    print(f"covered by {float(fill):g} it costs {drops[1]:.2f}.")
-    if drops[0] < 2:
-        raise NotYet("the block of Task 6 comes first: that one costs next to nothing anyway.")
-    if abs(drops[1]) > 0.1 * drops[0]:
+    cost = _cost(_check_fill(fill), suspect_class, _check_place(suspect_place))
+    evidence(value, cost, what="fill_cost", names=["the mean drop of the logit"], tolerance=0.1)
+
+
+def blind_fill(value, keys):
+    """Check an answer by experiment: does covering the block with this fill cost anything?"""
+    fill, (label, place) = _check_fill(value), keys[labs.member(len(keys))]
+    if abs(_cost(fill, label, place)) > 0.1 * _cost(None, label, place):
         raise NotYet(
             "a map with this fill would not overlook the block. Which fill would put there what "
             "is there already?"
         )
     well_done("With this fill, a map acquits the block that the class hangs on.")
+
+
+def _check_fill(value):
+    if value is None or value is Ellipsis:
+        raise NotYet("blind_fill has no value yet. Put your answer in place of it.")
+    fill = as_array(value, "blind_fill")
+    if fill.shape != () or not 0 <= fill <= 1:
+        raise NotYet("blind_fill should be one number from 0 to 1.")
+    return fill
+
+
+def _cost(fill, label, place):
+    """The mean drop of a class's logit when the block is covered by a fill, or the mean scan."""
+    scans = labs.load_scans("first")
+    some = scans.images[scans.labels == label]
+    block = np.s_[:, place[0] : place[0] + BLOCK, place[1] : place[1] + BLOCK]
+    covered = some.copy()
+    covered[block] = scans.images.mean(0)[block[1:]] if fill is None else fill
+    return np.mean((_logits(some) - _logits(covered))[:, label])
 
 
 def _corners(size, patch, stride):

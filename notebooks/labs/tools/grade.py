@@ -106,9 +106,21 @@ def gather(submitted, out):
     return found
 
 
-def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, deadline=None, say=print):
+def grade(
+    submitted,
+    out,
+    *,
+    seconds=90,
+    memory=6.0,
+    jobs=2,
+    again=False,
+    deadline=None,
+    variants=0,
+    say=print,
+):
     """Grade the notebooks in `submitted`; returns the rows of the table it writes to `out`.
 
+    `variants` is the number of the variant that was handed out, or {student: number}.
     `deadline` is a datetime, from which the minutes are counted that work came late.
     What `out` knows already is not run again, unless `again`. Raises ValueError, before anything
     is run, if there is nothing to grade or if two students could be taken for one.
@@ -137,10 +149,14 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, deadli
         """The submission with all notes, its executed notebook, and the digest of what was run."""
         if not submission.lab:
             return submission, None, ""
+        number = variant_of(submission.student, variants)
         lab = sources[submission.lab], released[submission.lab]
+        lab = [release.with_variant(notebook, number or 0) for notebook in lab]
         notebook, notes = answers.rebuild(*lab, submission.cells)
         if not submission.cells:
             return submission, refused(notebook, "Nothing could be graded."), ""
+        if number is None:
+            notes.append("not in the table of variants, and graded as variant 0")
         submission = submission._replace(note="; ".join(filter(None, [submission.note, *notes])))
         cells = [(c.cell_type, c.source, c.get("attachments")) for c in notebook.cells]
         digest = hashlib.sha256(json.dumps([cells, tools]).encode()).hexdigest()
@@ -170,6 +186,26 @@ def grade(submitted, out, *, seconds=90, memory=6.0, jobs=2, again=False, deadli
     write_tables(out, rows, files, pairs)
     hand_on(out, rows, sources, say)
     return rows
+
+
+def variant_of(student, variants):
+    """The number of a student's variant, or None where the table has no such student."""
+    if not isinstance(variants, dict):
+        return variants
+    alike = {release.folder_of(name).casefold(): number for name, number in variants.items()}
+    return alike.get(release.folder_of(student).casefold())
+
+
+def read_variants(path):
+    """The table that release.py has written: {student: number}. Raises ValueError."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            found = {row["student"]: int(row["variant"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError):
+        found = {}
+    if not found:
+        raise ValueError(f"{path} is no table of variants, as make labs writes it.")
+    return found
 
 
 def hand_on(out, rows, sources, say):
@@ -392,6 +428,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed at a time")
     when = "until when to hand in, such as 2026-11-28T18:00"
     parser.add_argument("--deadline", type=datetime.datetime.fromisoformat, help=when)
+    parser.add_argument("--variant", type=int, default=0, help="that was handed out to all")
+    parser.add_argument("--variants", type=Path, help="the table of who was given which variant")
     parser.add_argument("--again", action="store_true", help="run all, also what has not changed")
     options = parser.parse_args()
     if (options.submitted is None) == (options.marked is None):
@@ -404,7 +442,9 @@ def main():
             submitted = options.submitted.resolve()
             out = options.out or submitted.with_name(f"{submitted.stem}-graded")
             limits = {"seconds": options.seconds, "memory": options.memory, "jobs": options.jobs}
-            grade(submitted, out, **limits, again=options.again, deadline=options.deadline)
+            which = read_variants(options.variants) if options.variants else options.variant
+            marks = {"again": options.again, "deadline": options.deadline, "variants": which}
+            grade(submitted, out, **limits, **marks)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"Nothing was graded: {error}")
     print(f"The table is {out / 'grades.csv'}, the tasks are in tasks.csv, the pages in feedback/.")

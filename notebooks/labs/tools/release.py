@@ -2,17 +2,24 @@
 
     python notebooks/labs/tools/release.py [folder]      (make labs; the folder is _build/labs)
 
+With --variant NUMBER (make labs SEED=number) the defects to find are others, which the number
+draws; with --roster FILE (PER_STUDENT=roster.csv) they are others for each student, who has a
+folder, and variants.csv says whose are which: grading needs it.
+
 The work is nbgrader's; here is only what it has to know of this repository.
 """
 
 import argparse
+import csv
 import os
+import re
 import shutil
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+import nbformat
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
@@ -53,25 +60,92 @@ def generate(folder, labs):
     return api
 
 
-def release(folder=STUDENT, labs=None):
-    """Write `folder`/NAME/NAME.ipynb for each lab, and `folder`/labs.zip with all of them."""
+def with_variant(notebook, number):
+    """A copy of a lab's notebook whose defects are those of a variant."""
+    notebook = nbformat.from_dict(notebook)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "imports":
+            cell.source = re.sub(
+                r"(?m)^labs\.variant\(\d+\)", f"labs.variant({number})", cell.source
+            )
+    return notebook
+
+
+def release(folder=STUDENT, labs=None, variants=None):
+    """Write `folder`/NAME/NAME.ipynb for each lab, and `folder`/labs.zip with all of them.
+
+    `variants` is {a folder within: the number of its variant}; without it, there is one, 0.
+    """
     folder = Path(folder)
     labs = labs or names()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         generate(scratch, labs)
-        for lab in labs:
-            (folder / lab).mkdir(exist_ok=True)
-            made = Path(scratch) / "release" / lab / f"{lab}.ipynb"
-            shutil.copyfile(made, folder / lab / f"{lab}.ipynb")
-    with zipfile.ZipFile(folder / "labs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for lab in labs:
-            archive.write(folder / lab / f"{lab}.ipynb", f"labs/{lab}/{lab}.ipynb")
+        made = {lab: Path(scratch) / "release" / lab / f"{lab}.ipynb" for lab in labs}
+        made = {lab: nbformat.read(path, 4) for lab, path in made.items()}
+        for place, number in (variants or {"": 0}).items():
+            write(folder / place, {lab: with_variant(made[lab], number) for lab in labs})
     return folder
 
 
-if __name__ == "__main__":
+def write(folder, notebooks):
+    """Write notebooks, each in a folder of its name, and all of them in one archive."""
+    for lab, notebook in notebooks.items():
+        (folder / lab).mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, folder / lab / f"{lab}.ipynb")
+    with zipfile.ZipFile(folder / "labs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for lab in notebooks:
+            archive.write(folder / lab / f"{lab}.ipynb", f"labs/{lab}/{lab}.ipynb")
+
+
+def for_each(roster, seed):
+    """The variants of the students in a table: {name: number}, one after the other.
+
+    A name is what stands in the column `student` or `name`, or in the first. Raises ValueError
+    where two are alike, or none is there.
+    """
+    with Path(roster).open(newline="", encoding="utf-8-sig") as file:
+        head, *rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)] or [[]]
+    titles = [title.strip().lower() for title in head]
+    column = next((titles.index(t) for t in ("student", "name") if t in titles), None)
+    rows = rows if column is not None else [head, *rows]
+    students = [row[column or 0].strip() for row in rows if row]
+    if not all(students) or not students:
+        raise ValueError(f"{roster} should have a line, with a name, for each student.")
+    if len({folder_of(student) for student in students}) < len(students):
+        raise ValueError(f"two students in {roster} have the same name.")
+    return {student: seed * 1000 + place for place, student in enumerate(students, 1)}
+
+
+def folder_of(student):
+    """A student's name as that of a folder."""
+    return re.sub(r"[^\w.-]+", "_", student).strip("._") or "student"
+
+
+def main():
+    """Read the command line, write the notebooks, and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=STUDENT, help="where they go")
-    folder = release(parser.parse_args().folder)
-    print(f"The students' notebooks are in {folder}, and labs.zip holds them all.")
+    parser.add_argument("--variant", type=int, default=0, help="the number that draws the defects")
+    parser.add_argument("--roster", type=Path, help="a table with a line for each student")
+    options = parser.parse_args()
+    if not options.roster:
+        folder = release(options.folder, variants={"": options.variant})
+        print(f"The students' notebooks are in {folder}, and labs.zip holds them all.")
+        return
+    try:
+        numbers = for_each(options.roster, options.variant)
+    except (OSError, ValueError) as error:
+        sys.exit(f"Nothing was written: {error}")
+    folders = {folder_of(student): number for student, number in numbers.items()}
+    folder = release(options.folder / "each", variants=folders)
+    with (folder / "variants.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("student", "variant"), *numbers.items()])
+    print(f"Each student's notebooks are in a folder of their name in {folder}.")
+    print(
+        f"Keep {folder / 'variants.csv'}: make grade VARIANTS={folder / 'variants.csv'} needs it."
+    )
+
+
+if __name__ == "__main__":
+    main()
