@@ -17,6 +17,9 @@ const ASKED = {
 };
 const PHOTO_LAYERS = { 0: "the last, 7 × 7 cells", 1: "one block earlier, 7 × 7", 2: "14 × 14", 3: "28 × 28" };
 const SCENE_LAYERS = { conv_3: "the last, 16 × 16 cells", conv_2: "32 × 32", conv_1: "64 × 64" };
+// The upper and the lower half of a photo.
+const HALVES = [0, 1].map((half) =>
+  Uint8Array.from({ length: 224 * 224 }, (_, i) => Math.floor(i / (112 * 224)) === half));
 
 explorable("other-class", async (live, root) => {
   const collages = await load("collages"), networks = {};
@@ -59,6 +62,8 @@ explorable("other-class", async (live, root) => {
     further.replaceChildren(which, layer);
     canvas = makeCanvas(shape(), "", sky ? 8 : 2);
     map = makeCanvas(shape(), "", sky ? 8 : 2);
+    drawImage(canvas, sky ? scene[sky] : photos[photo], shape());
+    canvas.setAttribute("aria-label", `The picture: ${ASKED[wanted][0]}.`);
     left.replaceChildren(make("p", { className: "title" }, make("b", {}, "The picture")), answer, canvas);
     right.replaceChildren(make("p", { className: "title" }, make("b", {}, "Grad-CAM")),
       make("p", { className: "answer" }, "for ", make("b", {})), map, caption);
@@ -84,18 +89,14 @@ explorable("other-class", async (live, root) => {
     }
     const { classes } = collages[photo], { name, probability, cells } = classes[which.value];
     const values = decode(cells[layer.value]), size = Math.sqrt(values.length);
-    const above = Uint8Array.from({ length: 224 * 224 }, (_, i) => i < 112 * 224);
     return { image: photos[photo], size: [size, size], name, probability, cells: values,
-      regions: { [`${classes[0].name}'s half`]: above,
-        [`${classes[1].name}'s half`]: above.map((one) => 1 - one) } };
+      regions: { [`${classes[0].name}'s half`]: HALVES[0], [`${classes[1].name}'s half`]: HALVES[1] } };
   }
 
   function draw() {
     const { image, size, name, probability, cells, regions } = look();
     const heat = stretch(cells, size, shape()), largest = cells.reduce((a, b) => Math.max(a, b), 0);
     const shares = Object.entries(regions).map(([where, mask]) => [where, massInside(heat, mask), share(mask)]);
-    drawImage(canvas, image, shape());
-    canvas.setAttribute("aria-label", `The picture: ${ASKED[picture.value][0]}.`);
     drawMap(map, heat, image, shape(), { table: "magnitude", alpha: 0.65 });
     if (asked().sky) for (const mask of Object.values(regions)) drawOutline(map, mask, shape());
     right.querySelector(".answer b").textContent = name;

@@ -2,8 +2,8 @@
 
 Needs Chromium: python tests/benchmarks/explorables.py [inputs] [minutes of use]
 An input is a touch of the stage, or a movement of the first slider where there is no stage, or
-the next choice. The time is from the event to the end of the drawing with the new answer, the wait
-for the next picture of the screen included.
+the next choice or button. The time is from the event to the end of the drawing with the new
+answer, the wait for the next picture of the screen included.
 """
 
 import shutil
@@ -43,7 +43,8 @@ MOVE = """async ([inputs, pause]) => {
   Object.defineProperty(root, "result", { configurable: true, get: () => result, set: note });
   const stage = root.querySelector(".stage");
   const slider = root.querySelector("input[type=range]");
-  const radios = [...root.querySelectorAll("input[type=radio]")];
+  const choices = [...root.querySelectorAll("input[type=radio]")];
+  if (!choices.length) choices.push(...root.querySelectorAll("button"));
   const box = stage?.getBoundingClientRect();
   if (stage) stage.setPointerCapture = () => {}; // which a made-up pointer has not
   for (let i = 0; i < inputs; i++) {
@@ -57,7 +58,7 @@ MOVE = """async ([inputs, pause]) => {
     } else if (slider) {
       slider.value = Number(slider.min) + part * (slider.max - slider.min);
       slider.dispatchEvent(new Event("input"));
-    } else radios[i % radios.length].click();
+    } else choices[i % choices.length].click();
     await wait(pause);
   }
   delete root.result;

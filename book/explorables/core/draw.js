@@ -15,6 +15,11 @@ export function colour(value, table) {
   return colours[low].map((from, c) => from + (place - low) * (colours[low + 1][c] - from));
 }
 
+// Of each table 1,024 colours, computed once for the many pixels of a map.
+const SHADES = 1024;
+const shades = Object.fromEntries(Object.keys(tables).map((table) => [table,
+  Float32Array.from({ length: 3 * SHADES }, (_, i) => colour(Math.floor(i / 3) / (SHADES - 1), table)[i % 3])]));
+
 // For a colour bar in CSS.
 export function gradientOf(table) {
   return `linear-gradient(to right, ${tables[table].map((c) => `rgb(${c})`).join(", ")})`;
@@ -32,20 +37,19 @@ export function makeCanvas([rows, columns], label, scale = 8) {
 
 // An image in 0..1, of one channel or three.
 export function drawImage(canvas, image, [rows, columns, channels]) {
-  drawPixels(canvas, rows, columns, (pixel) =>
-    [0, 1, 2].map((c) => 255 * image[pixel * channels + (channels === 3 ? c : 0)]));
+  drawPixels(canvas, rows, columns, (pixel, c) => 255 * image[pixel * channels + (channels === 3 ? c : 0)]);
 }
 
 // A heat map over its image in grey. A signed one has its zero in the middle of the colours and
 // reaches to the largest absolute value; another goes from 0 to its largest. Returns that value.
 export function drawMap(canvas, map, image, [rows, columns, channels], options = {}) {
   const { table = "signed", alpha = 0.75, limit = largestOf(map) } = options;
-  drawPixels(canvas, rows, columns, (pixel) => {
+  drawPixels(canvas, rows, columns, (pixel, c) => {
     let grey = 0;
-    for (let c = 0; c < channels; c++) grey += (255 * image[pixel * channels + c]) / channels;
-    const part = limit ? map[pixel] / limit : 0;
-    return colour(table === "signed" ? (part + 1) / 2 : part, table).map(
-      (value) => alpha * value + (1 - alpha) * grey);
+    for (let k = 0; k < channels; k++) grey += (255 * image[pixel * channels + k]) / channels;
+    const part = limit ? map[pixel] / limit : 0, value = table === "signed" ? (part + 1) / 2 : part;
+    const shade = Math.round(Math.min(Math.max(value, 0), 1) * (SHADES - 1));
+    return alpha * shades[table][3 * shade + c] + (1 - alpha) * grey;
   });
   return limit;
 }
@@ -84,14 +88,14 @@ function line(context, x, y, across, down) {
   context.lineTo(x + across, y + down);
 }
 
-function drawPixels(canvas, rows, columns, colourOf) {
+// What a pixel has of a channel, in 0..255, is asked number by number: lists for each would be slow.
+function drawPixels(canvas, rows, columns, valueOf) {
   const small = document.createElement("canvas");
   small.width = columns;
   small.height = rows;
-  const data = new ImageData(columns, rows);
-  for (let pixel = 0; pixel < rows * columns; pixel++)
-    data.data.set([...colourOf(pixel), 255], pixel * 4);
-  small.getContext("2d").putImageData(data, 0, 0);
+  const picture = new ImageData(columns, rows), { data } = picture;
+  for (let i = 0; i < data.length; i++) data[i] = i % 4 === 3 ? 255 : valueOf(i >> 2, i % 4);
+  small.getContext("2d").putImageData(picture, 0, 0);
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
