@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 book lab bench scale: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf bench lab labs grade formgrade tally data lock colab-check
+.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make site-archive   pack the built site into one file, with its checksum"
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
+	@echo "make slides      make slides of the chapters (after make book; CHAPTER=03: of one)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make scale       the same for 50,000 images, alone and with two workers (an hour)"
 	@echo "make lab         open the chapters in JupyterLab"
@@ -92,6 +93,9 @@ check-site: env
 
 site-archive: env
 	@$(BIN)/python book/_ext/archive.py
+
+slides: env
+	@$(BIN)/python book/_ext/slides.py $(CHAPTER)
 
 pdf: env
 	@$(BIN)/python book/_ext/pdf.py $(if $(CODE),--code)
