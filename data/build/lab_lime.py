@@ -1,9 +1,9 @@
 """Make lab_lime.npz and the weights of its networks, for the lab on LIME.
 
-The files are lab_lime.npz, the weights of one network for each of FAMILY, and those of one for all,
-lab_lime_many_weights.npz. The lab asks what is odd about the first kind of network, and this script
-tells. About ten minutes on two cores, no network; needs nothing beyond the course itself. With
-``--data``, only lab_lime.npz is written.
+The files are lab_lime.npz, lab_lime_weights.npz (and one more for each further member of FAMILY),
+and lab_lime_many_weights.npz, of one network for all. The lab asks what is odd about the first kind
+of network, and this script tells. About ten minutes on two cores, no network; needs nothing beyond
+the course itself. With ``--data``, only lab_lime.npz is written.
 With ``--check``, nothing is written: it trains both networks from three seeds and prints how well
 the oddity shows (a quarter of an hour).
 """

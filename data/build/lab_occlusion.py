@@ -1,6 +1,7 @@
 """Make lab_occlusion.npz and the weights of its networks, for the lab on occlusion.
 
-The files are lab_occlusion.npz and, for each of FAMILY, the weights of two networks. The lab asks
+The files are lab_occlusion.npz and the weights of two networks, lab_occlusion_weights.npz and
+lab_occlusion_both_weights.npz (and two more for each further member of FAMILY). The lab asks
 what is odd about the first of the two, and this script tells. About fifteen minutes on two cores,
 no network; needs nothing beyond the course itself. With ``--data``, only lab_occlusion.npz is
 written, from the weights that are there.

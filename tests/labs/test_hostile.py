@@ -324,7 +324,10 @@ def test_formgraders_own_pages_work(graded, browser):
         page.wait_for_url(re.compile(r"/gradebook/small/?$"))  # till then the links are the others
         page.get_by_role("link", name="small").last.click()
         page.wait_for_url(re.compile(r"/gradebook/small/small/?$"))
+        page.get_by_role("link", name="Submission #1").wait_for()
         page.get_by_role("button", name="Show All Names").click()
+        page.get_by_role("link", name="mallory").wait_for()
+        page.get_by_role("button", name="Hide All Names").click()
         page.get_by_role("link", name="Submission #1").click()
         page.wait_for_selector("#open")
         assert page.locator("mjx-container svg path").count() > 3
