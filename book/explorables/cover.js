@@ -14,8 +14,8 @@ explorable("cover", async (live, root) => {
     ["scenes", "scenes_confounded", "scenes_fair"].map(load));
   const all = scenes.map(readScene);
   const panels = [
-    panel("Confounded network", "it knows tanks under clouds only", confounded),
-    panel("Fair network", "it knows tanks under any sky", fair),
+    panel("Confounded network", confounded),
+    panel("Fair network", fair),
   ];
   let scene, image, place, drops, swept, sweeping, stopPlaying = () => {};
 
@@ -160,7 +160,7 @@ explorable("cover", async (live, root) => {
 });
 
 // One network: its answer, its map, and where the map's red lies.
-function panel(title, subtitle, file) {
+function panel(title, file) {
   const network = makeNetwork(file);
   const bar = make("span", { className: "verdict" });
   const logit = make("b", {});
@@ -168,7 +168,6 @@ function panel(title, subtitle, file) {
   const caption = make("p", { className: "hint" });
   const element = make("section", { className: "column", aria: { label: title } },
     make("p", { className: "title" }, make("b", {}, title)),
-    make("p", { className: "hint" }, subtitle),
     make("p", { className: "answer" }, bar, " logit ", logit), canvas, caption);
   return {
     title, element,

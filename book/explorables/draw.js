@@ -8,8 +8,8 @@ import {
 
 const SHAPE = [28, 28, 1], PATCH = 4, DIGITS = [..."0123456789"];
 const MAPS = {
-  saliency: ["saliency", "magnitude", "no answer to a little ink", "a strong one"],
-  smooth: ["SmoothGrad", "magnitude", "no answer to a little ink", "a strong one"],
+  saliency: ["saliency", "magnitude", "a little ink changes nothing", "changes much"],
+  smooth: ["SmoothGrad", "magnitude", "a little ink changes nothing", "changes much"],
   signed: ["gradient with its sign", "signed", "ink here lowers the answer", "raises it"],
   cover: ["covering", "signed", "covered, the answer rises", "falls"],
 };

@@ -162,7 +162,7 @@ export function challenge(task) {
   const box = make("p", { className: "challenge" }, make("b", {}, "Can you? "), text);
   box.solve = (sentence) => {
     box.dataset.solved = "";
-    box.firstChild.textContent = "Solved. ";
+    box.firstChild.textContent = "You solved it. ";
     text.textContent = sentence;
   };
   box.reset = () => {
