@@ -168,8 +168,8 @@ def integrated_gradients(
     Notes
     -----
     ReLUs and max-pooling let the gradient jump on the way, and where between two points it jumps
-    no rule can know: four times the steps make a quarter of the error. At 64 steps the maps of
-    the course's digits add up to a thousandth, those of the squares to some hundredths.
+    no rule can know: the error need not fall like one over the steps squared. At 64 steps the maps
+    of the course's digits add up to a thousandth, those of the squares to some hundredths.
 
     References
     ----------
