@@ -102,7 +102,7 @@ def publish(name, heading, text, numbers):
     (results / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     old = PAGE.read_text() if PAGE.exists() else ""
     sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", old, re.MULTILINE))
-    sections[heading] = f"\n{text}\n\n{machine()}\n"
+    sections[heading] = f"\n{text.strip()}\n\n{machine()}\n"
     parts = [f"## {title}\n\n{body.strip()}\n" for title, body in sorted(sections.items())]
     PAGE.write_text("\n".join([OPENING, *parts]))
 
