@@ -129,7 +129,7 @@ def scenes_cnn():
 
 @channels_last()
 def scenes_small_cnn():
-    """Return an untrained tank detector of which twenty are shipped trained, compiled.
+    """Return an untrained tank detector of which 55 are shipped trained, compiled.
 
     Images (N, 64, 64, 3) in 0..1 to the probability of a tank (N, 1); 36,569 parameters.
     `load_retrained` has it trained.
@@ -282,13 +282,14 @@ _RETRAINED = {
     "digits_marked": digits_small_cnn,
     "scenes_small_confounded": scenes_small_cnn,
     "scenes_small_fair": scenes_small_cnn,
+    "scenes_dose": scenes_small_cnn,
 }
 
 
 def load_retrained(name):
-    """Return ten small networks that one recipe trained from ten seeds, compiled.
+    """Return small networks that one recipe trained from several seeds, compiled.
 
-    What one network does, its seed may have made of it; what the ten do, the recipe did.
+    What one network does, its seed may have made of it; what they all do, the recipe did.
 
     Parameters
     ----------
@@ -297,12 +298,14 @@ def load_retrained(name):
         digits, or the same with a white square of 3 x 3 pixels in the upper left corner of every
         seven. "scenes_small_confounded" or "scenes_small_fair": scenes in which every tank stands
         under clouds and nothing else does, or in which the weather means nothing, for
-        `scenes_small_cnn`.
+        `scenes_small_cnn`. "scenes_dose": the same network five times for each of the doses 0, 50,
+        60, 70, 80, 95 and 100 %, the share of its training scenes in which the sky told the answer.
 
     Returns
     -------
     list of keras.Model
-        In the order of their seeds, 0 to 9.
+        Ten, in the order of their seeds, 0 to 9; of "scenes_dose" 35, in the order of the doses
+        and, for each, of the seeds 0 to 4.
 
     Raises
     ------
@@ -311,9 +314,9 @@ def load_retrained(name):
     """
     if name not in _RETRAINED:
         known = ", ".join(repr(n) for n in _RETRAINED)
-        raise ValueError(f"the course has no ten networks {name!r}. It has ten each of {known}.")
+        raise ValueError(f"the course has no set of networks {name!r}. It has sets of {known}.")
     arrays = load_arrays(f"{name}_weights.npz")
-    networks = [_RETRAINED[name]() for _ in range(10)]
+    networks = [_RETRAINED[name]() for _ in next(iter(arrays.values()))]
     for seed, model in enumerate(networks):
         set_weights(model, {path: values[seed] for path, values in arrays.items()})
     return networks

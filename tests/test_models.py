@@ -84,6 +84,19 @@ def test_ten_detectors_go_by_the_sky_and_ten_by_the_tank():
         assert np.median(right) > 0.95
 
 
-def test_other_ten_networks_there_are_not():
-    with pytest.raises(ValueError, match="has ten each of 'digits_plain'"):
+def test_the_more_often_the_sky_told_the_answer_the_more_answers_turn_with_it():
+    told, untold = (datasets.make_scenes(200, confounded=c, seed=1) for c in (True, False))
+    exchanged = told.cloudy != untold.cloudy
+    turn = []
+    for model in models.load_retrained("scenes_dose"):
+        says = [model.predict(x.images[exchanged], verbose=0) > 0.5 for x in (told, untold)]
+        turn.append(np.mean(says[0] != says[1]))
+    turn = np.reshape(turn, (7, 5))  # doses of 0, 50, 60, 70, 80, 95 and 100 %, five seeds
+    assert turn[0].max() < 0.05
+    assert turn[4:].min() > 0.8
+    assert (np.diff(turn.mean(axis=1)) >= 0).all()
+
+
+def test_other_sets_of_networks_there_are_not():
+    with pytest.raises(ValueError, match="has sets of 'digits_plain'"):
         models.load_retrained("digits")
