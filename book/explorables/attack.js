@@ -147,8 +147,9 @@ explorable("attack", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "How small a change moves the explanation, and leaves the answer as it was?"),
-    make("p", {}, "The bright pixels of the saliency explain why the network says tank. Let every value of " +
-      "the picture change by a little, at most by the bound, and watch them wander."),
+    make("p", {}, "The bright pixels of the saliency are where a small change would move the score most. " +
+      "Let every value of the picture change by a little, at most by the bound, and watch whether they " +
+      "wander."),
     bound, make("div", { className: "controls" }, how, goal),
     make("div", { className: "pair" },
       block("The scene", picture, answers[0]), block("Changed", changed, answers[1]),
