@@ -1,7 +1,7 @@
 // Acquit the guilty: how far does an occlusion map depend on what covers, and how much of it?
 
 import {
-  button, challenge, choose, collectDrops, cover, drawImage, drawMap, drawOutline, explorable,
+  button, challenge, choose, collectDrops, cover, drawImage, drawMap, drawOutline, explorable, fixed,
   gradientOf, largestOf, load, make, makeCanvas, makeNetwork, massInside, more, occlusionMap,
   oncePerFrame, patchPlaces, pick, play, readScene, share, statusLine,
 } from "./core/index.js";
@@ -71,9 +71,9 @@ explorable("acquit", async (live, root) => {
     drawOutline(map, scene.tank, SHAPE);
     const acquitted = complete && sky <= area;
     caption.textContent = `${percent(sky)} of the red lies on the sky, which is ${percent(area)} of ` +
-      `the area. The largest drop is ${largest.toFixed(2)} of a logit of ${score(image).toFixed(1)}.`;
+      `the area. The largest drop is ${largest.toFixed(2)} of a logit of ${fixed(score(image), 1)}.`;
     map.setAttribute("aria-label", `The map, sky and tank outlined. ${caption.textContent}`);
-    if (acquitted) task.solve("The same network on the same scene, and its map no longer accuses " +
+    if (complete) task.check(acquitted, "the same network on the same scene, and its map no longer accuses " +
       `the sky (${percent(sky)}). Only the question was another: what covers, and how much of it.`);
     root.result = { scene: Number(which.value), patch: size, stride: size / Number(overlap.value),
       fill: fill.value, map: heat, sky, area, complete };
@@ -87,6 +87,8 @@ explorable("acquit", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "This network goes by the sky. Does its map always say so?"),
+    make("p", {}, "It gives the scene a number, the logit, and says tank where it is above 0. A patch covers " +
+      "the scene place by place; the map is red where that lowers the logit."),
     make("div", { className: "controls" }, patch, fill),
     make("div", { className: "pair" },
       make("div", { className: "column" },

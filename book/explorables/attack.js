@@ -2,7 +2,7 @@
 
 import {
   attack, button, challenge, choose, clamp, decode, drawFrame, drawImage, drawMap, drawOutline, explorable,
-  gradientOf, largestOf, load, make, makeCanvas, makeNetwork, makeTwin, massInside, more,
+  fixed, gradientOf, largestOf, load, make, makeCanvas, makeNetwork, makeTwin, massInside, more,
   oncePerFrame, pick, play, readScene, saliencyMap, share, slide, stage, statusLine,
 } from "./core/index.js";
 
@@ -28,7 +28,7 @@ explorable("attack", async (live, root) => {
   const column = slide("Column", along, (x) => moveTo([corner[0], x]));
   const steps = slide("Steps", { min: 2, max: 60, value: 40 }, begin);
   const status = statusLine();
-  const task = challenge("Take more than half of the map off the tank, the answer as it was.");
+  const task = challenge("");
   const show = oncePerFrame(draw);
   const picture = stage(makeCanvas(SHAPE, ""), SHAPE, {
     hover: false,
@@ -55,6 +55,8 @@ explorable("attack", async (live, root) => {
     scene = all[which.value];
     image = scene.sunny;
     before = judge(image);
+    task.reset(`On the tank lie ${finely(before.tank)} of the map. Bring that below ` +
+      `${finely(before.tank / 2)}, with the logit within 0.05 of what it was.`);
     begin();
   }
 
@@ -65,6 +67,7 @@ explorable("attack", async (live, root) => {
       ? image.map((value, i) => clamp(value + epsilon * Math.sign(noise[i]), 0, 1)) : image;
     complete = how.value === "random" || !epsilon;
     if (complete) return show();
+    status.say("Searching.");
     const options = { region: region(), epsilon, noise, steps: steps.value };
     stop = play(follow(attack(network, bend, image, options)), steps.value + 1, 500, draw, () => {
       complete = true;
@@ -108,34 +111,34 @@ explorable("attack", async (live, root) => {
       drawMap(maps[i], one.map, image, SHAPE, { table: "magnitude", limit });
       drawOutline(maps[i], scene.tank, SHAPE);
       if (square) drawFrame(maps[i], SHAPE, ...corner, SQUARE);
-      captions[i].textContent = `${percent(one.tank)} of it on the tank` +
+      captions[i].textContent = `${finely(one.tank)} of it on the tank` +
         (square ? `, ${percent(one.square)} in the square` : "") + ".";
       maps[i].setAttribute("aria-label",
         `Saliency map of the ${i ? "changed" : "first"} scene. ${captions[i].textContent}`);
       const span = make("span", { className: "verdict" }, word(one.logit));
       span.dataset.yes = one.logit > 0;
-      answers[i].replaceChildren(span, ` logit ${one.logit.toFixed(2)}`);
+      answers[i].replaceChildren(span, ` logit ${fixed(one.logit, 2)}`);
     });
     const searched = how.value === "searched";
     const kept = Math.abs(after.logit - before.logit) <= 0.05;
-    if (complete && searched && kept && after.tank < before.tank / 2)
-      task.solve(`With no value changed by more than ${bound.value}/255 and the logit held to 0.05, ` +
-        `${percent(after.tank)} of the map lie on the tank instead of ${percent(before.tank)}.`);
+    if (complete) task.check(searched && kept && after.tank < before.tank / 2,
+      `with no value changed by more than ${bound.value}/255 and the logit held to 0.05, ` +
+      `${finely(after.tank)} of the map lie on the tank instead of ${finely(before.tank)}.`);
     root.result = { scene: Number(which.value), bound: bound.value, change: how.value, goal: goal.value,
       corner, before, after, largest, image: found, complete };
     if (complete) status.say(sentence(after, searched, square));
   }
 
   function sentence(after, searched, square) {
-    if (!bound.value) return `Nothing is changed. ${percent(before.tank)} of the map lie on the tank, ` +
+    if (!bound.value) return `Nothing is changed. ${finely(before.tank)} of the map lie on the tank, ` +
       `which is ${percent(share(scene.tank))} of the picture. Raise the bound.`;
     const moved = square
       ? `In the square, ${percent(share(region()))} of the picture, lie ${percent(after.square)} ` +
         `of the map, before ${percent(before.square)}.`
-      : `On the tank lie ${percent(after.tank)} of the map, before ${percent(before.tank)}.`;
+      : `On the tank lie ${finely(after.tank)} of the map, before ${finely(before.tank)}.`;
     return `Every value changed ${searched ? "as a search found it" : "at random"}, by at most ` +
       `${bound.value}/255. ${moved} The network says ${word(after.logit)}, logit ` +
-      `${after.logit.toFixed(2)}, before ${before.logit.toFixed(2)}.` +
+      `${fixed(after.logit, 2)}, before ${fixed(before.logit, 2)}.` +
       (searched && found === image ? " The search found no change that keeps the answer." : "");
   }
 
@@ -147,9 +150,9 @@ explorable("attack", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "How small a change moves the explanation, and leaves the answer as it was?"),
-    make("p", {}, "The bright pixels of the saliency are where a small change would move the score most. " +
-      "Let every value of the picture change by a little, at most by the bound, and watch whether they " +
-      "wander."),
+    make("p", {}, "Saliency is bright where a small change of a pixel would move the network's score, the " +
+      "logit, most; it says tank where that is above 0. Let every value of the picture, 0 to 255, change by " +
+      "a little, at most by the bound, and watch whether they wander."),
     bound, make("div", { className: "controls" }, how, goal),
     make("div", { className: "pair" },
       block("The scene", picture, answers[0]), block("Changed", changed, answers[1]),
@@ -165,7 +168,6 @@ explorable("attack", async (live, root) => {
       steps.value = 40;
       corner = [8, 8];
       [row.value, column.value] = corner;
-      task.reset();
       takeScene();
     })),
     more("More settings", which, steps, row, column,
@@ -177,3 +179,4 @@ explorable("attack", async (live, root) => {
 
 const word = (logit) => (logit > 0 ? "tank" : "no tank");
 const percent = (part) => `${Math.round(100 * part)}\u00a0%`;
+const finely = (part) => `${(100 * part).toFixed(1)}\u00a0%`;

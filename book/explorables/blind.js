@@ -67,8 +67,8 @@ explorable("blind", async (live, root) => {
 
   function choose(i) {
     picked = letters[i];
-    if (picked === 3) task.solve(`${"ABCD"[i]} is nothing but the edges of the picture. It looks as good ` +
-      "an explanation as the others, and would be the same for any network.");
+    task.check(picked === 3, `${"ABCD"[i]} is nothing but the edges of the picture. It looks like an ` +
+      "explanation, and would be the same for any network.");
     draw();
   }
 
@@ -89,15 +89,18 @@ explorable("blind", async (live, root) => {
       const which = order[i], named = !finished || picked !== undefined;
       titles[i].textContent = (finished ? "ABCD"[i] : "") + (finished && named ? ": " : "") +
         (named ? METHODS[which] : "");
-      drawMap(shown[i], finished ? one.maps[which].map(Math.abs) : one.maps[which], one.image, SHAPE,
-        { table: finished || which > 0 ? "magnitude" : "signed" });
-      shown[i].setAttribute("aria-label", `${titles[i].textContent}: ${where(one.maps[which])}`);
+      const map = finished ? one.maps[which].map(Math.abs) : one.maps[which]; // a sign would tell
+      drawMap(shown[i], map, one.image, SHAPE, { table: finished || which > 0 ? "magnitude" : "signed" });
+      shown[i].setAttribute("aria-label", `${titles[i].textContent}: ${where(map)}`);
     });
     heading.replaceChildren(make("b", {}, finished ? "Which of these maps never saw its network?"
       : `Network ${answers.length + 1} of ${deck.length}`), finished ? "" : " says: tank");
     hint.textContent = finished
-      ? "One more network; three of the maps were made with it, one without." : now.maps
-        ? "Occlusion: red where the logit falls when covered; the others: bright where they are large."
+      ? "One more network. Three of the maps were made with it, one without; all are bright where " +
+        "they are large, whatever their sign." : now.maps
+        ? "Occlusion: red where the score for a tank falls when that piece is exchanged for one of an " +
+          "empty field under a blue sky, blue where it rises. The others: bright where they are large. " +
+          "Each map has its own scale."
         : "No maps for this one: the scene is all there is.";
     guess.hidden = finished;
     choices.hidden = !finished || picked !== undefined;
@@ -136,7 +139,8 @@ explorable("blind", async (live, root) => {
   live.append(
     make("p", { className: "question" }, "Do maps tell you which network relies on the sky?"),
     make("p", { className: "hint" }, "Twelve networks, each asked about a scene of its own. Half of them " +
-      "rely on the sky, half on the tank; half of each kind come with maps, made beforehand with the package."),
+      "rely on the sky, half on the tank: exchange that, and the answer turns; exchange the other, and it " +
+      "stays. Half of each kind come with maps, made beforehand with the package."),
     heading, pictures, hint, guess, choices, result,
     make("div", { className: "buttons" }, button("Begin anew", begin)), status, task);
   begin();

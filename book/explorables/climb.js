@@ -2,7 +2,7 @@
 
 import {
   bytesOf, button, challenge, clamp, climb, correlation, decode, drawFrame, drawImage, explorable,
-  load, make, makeCanvas, makeNetwork, makePlot, more, oncePerFrame, pick, pixels, play, slide,
+  fixed, load, make, makeCanvas, makeNetwork, makePlot, more, oncePerFrame, pick, pixels, play, slide,
   softmax, stage, statusLine,
 } from "./core/index.js";
 
@@ -100,21 +100,21 @@ explorable("climb", async (live, root) => {
     nearest.setAttribute("aria-label", `The real ${wanted} that is most like it.`);
     own.replaceChildren("the network: ", ...(network ? words(answers[0]) : ["not fetched yet"]));
     second.replaceChildren("a second network: ", ...words(answers[1]));
-    alike.replaceChildren(`likeness to this real ${wanted}: `, make("b", {}, best.toFixed(2)));
+    alike.replaceChildren(`likeness to this real ${wanted}: `, make("b", {}, fixed(best, 2)));
     plot.draw(likes.map(([x, p]) => [x, p]), taken / steps.value);
     plot.setAttribute("aria-label", "The network's probability after each step.");
     const certain = likes.findIndex(([, p]) => p > 0.99) + 1;
     said = { digit: wanted, taken, likeness: best, certain, image, network: answers[0], judge: answers[1] };
     tell(taken < steps.value
-      ? `${taken} of ${steps.value} steps.`
-      : `${certain ? `After ${certain} steps the network was certain of a ${wanted}` :
-        `The network never was certain of a ${wanted}`}; now its logit is ` +
-        `${answers[0].logit.toFixed(1)}. A second network gives a ${wanted} ` +
-        `${answers[1].of.toFixed(2)}. The likeness to a real ${wanted} is ${best.toFixed(2)}; ` +
-        `two real ones reach ${file.alike[wanted].toFixed(2)}.`);
+      ? taken ? `${taken} of ${steps.value} steps.` : `Noise. Climb, and see when the network is sure of a ${wanted}.`
+      : `${certain ? `After ${certain} of ${steps.value} steps the network was 99\u00a0% sure of a ${wanted}` :
+        `The network never was 99\u00a0% sure of a ${wanted}`}; now its logit is ` +
+        `${fixed(answers[0].logit, 1)}. A second network gives a ${wanted} a probability of ` +
+        `${answers[1].of.toFixed(2)}. But the likeness to a real ${wanted} is ${fixed(best, 2)}; ` +
+        `two real ones reach ${file.alike[wanted].toFixed(2)}, and 1 is the same picture.`);
 
     function words({ top, of }) {
-      return [make("b", {}, `a ${top}`), ` (a ${wanted}: ${of.toFixed(2)})`];
+      return [make("b", {}, `a ${top}`), `${top === wanted ? "," : `; a ${wanted} has`} probability ${of.toFixed(2)}`];
     }
   }
 
@@ -170,12 +170,12 @@ explorable("climb", async (live, root) => {
     if (logit > 0 && area < (smallest ?? Infinity)) smallest = area;
     const span = make("span", { className: "verdict" }, logit > 0 ? "a rectangle" : "none");
     span.dataset.yes = logit > 0;
-    verdict.replaceChildren(span, ` ${height} × ${width}, logit ${logit.toFixed(1)}`);
+    verdict.replaceChildren(span, ` ${height} × ${width}, logit ${fixed(logit, 1)}`);
     record.textContent = smallest ? `Smallest accepted so far: ${smallest} pixels.` : "";
-    if (smallest <= 60) task.solve(`${smallest} pixels are a rectangle to the finder; those that ` +
+    task.check(smallest <= 60, `${smallest} pixels are a rectangle to the finder; those that ` +
       "it was trained on had a thousand on average.");
     tell(`${height} by ${width} pixels: the finder says ${logit > 0 ? "rectangle" : "none"}, ` +
-      `logit ${logit.toFixed(1)}.`);
+      `logit ${fixed(logit, 1)}.`);
   }
 
   function tell(sentence) {
@@ -184,24 +184,29 @@ explorable("climb", async (live, root) => {
   }
 
   live.append(
-    make("p", { className: "question" },
-      "Which picture does a network like best, and does it look like anything?"),
-    make("p", {}, "Begin with grey noise and choose a digit. In each step every pixel changes a little, " +
-      "in the direction in which the network's score for that digit rises."),
+    make("p", { className: "question" }, "How little does a network need to be sure?"),
+    make("p", {}, "One network reads digits. Begin with grey noise: in each step every pixel changes a " +
+      "little, in the direction in which the network's score for a digit, the logit, rises."),
     make("div", { className: "controls" }, digit, go),
-    make("div", { className: "controls" }, make("b", {}, "Help"), ...Object.values(helps).map((h) => h.label)),
+    more("Help it to look like a digit",
+      make("div", { className: "controls" }, ...Object.values(helps).map(({ label }) => label)),
+      make("p", { className: "hint" }, "A price: the score is lowered by much ink, or by neighbours that " +
+        "differ. Blur: the picture is blurred after each step. Jitter: it is moved a little before each. " +
+        "Fourier: the search is for waves, not for pixels.")),
     make("div", { className: "pair" },
       make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "From noise")),
         picture, own, second),
       make("div", { className: "column" }, make("p", { className: "title" },
         make("b", {}, "The real digit most like it")), nearest, alike)),
     plot, make("p", { className: "hint" }, "The network's probability of the digit after each step, from 0 to 1."),
-    make("p", { className: "question" }, "And what is the least that a network accepts?"),
+    status,
+    make("p", {}, "Another network finds grey rectangles, and its logit is above 0 where it sees one. Here " +
+      "is a picture without any: paint one, and see how small it may be."),
     make("div", { className: "columns" },
       make("div", { className: "column" }, field),
       make("div", { className: "column" },
-        make("p", { className: "hint" }, "The finder of grey rectangles from chapter 05 looks at a " +
-          "picture without any. Drag to paint one; arrow keys move it, with Shift they change its size."),
+        make("p", { className: "hint" }, "Drag to paint; arrow keys move the rectangle, with Shift they " +
+          "change its size."),
         verdict, record)),
     make("div", { className: "buttons" }, button("Reset", () => {
       digit.value = "3";
@@ -213,9 +218,9 @@ explorable("climb", async (live, root) => {
       begin();
       set({ row: 20, column: 20, height: 24, width: 24 });
     })),
-    more("More settings", steps, size, ...Object.values(sliders)), status, task);
+    more("More settings", steps, size, ...Object.values(sliders)), task);
   field.addEventListener("focus", showPaint);
   field.addEventListener("blur", showPaint);
-  begin();
   paint();
+  begin();
 });

@@ -1,7 +1,7 @@
 // Sixteen coalitions: four quarters of a scene come in one after the other; who gets the credit?
 
 import {
-  addsAlong, button, challenge, choose, drawFrame, drawImage, drawMap, explorable,
+  addsAlong, button, challenge, choose, drawFrame, drawImage, drawMap, explorable, fixed,
   gradientOf, load, make, makeCanvas, makeNetwork, meanColours, more, oncePerFrame, orders, pixels,
   play, shapleyValues, showParts, stage, statusLine,
 } from "./core/index.js";
@@ -128,7 +128,7 @@ explorable("coalitions", async (live, root) => {
       ...begun, ...[...rows].reverse().map(([name, adds]) => row(name, adds)));
     all.disabled = complete;
     const most = Math.max(...own), least = Math.min(...own);
-    if (most - least > 5) task.solve(`Quarter ${tank} added ${number(least)} in one order and ` +
+    task.check(most - least > 5, `quarter ${tank} added ${number(least)} in one order and ` +
       `${number(most)} in another. One number for its credit must say how it treats the orders: the ` +
       "Shapley value is the mean over all of them.");
     root.result = { order, logit: now, fill: fill.value, worths: [...worths], rows: [...rows], means,
@@ -218,5 +218,5 @@ function drawNumbers(canvas) {
 
 const sumOf = (values) => values.reduce((sum, value) => sum + value, 0);
 const meanOf = (values) => (values.length ? sumOf(values) / values.length : 0);
-const number = (value) => value.toFixed(1).replace(/^-(?!0\.0$)/, "−").replace("-", "");
+const number = (value) => fixed(value, 1);
 const sentenceOf = (values) => values.map((value, k) => `${k}: ${number(value)}`).join(", ");

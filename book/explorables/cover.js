@@ -2,11 +2,13 @@
 
 import {
   button, challenge, choose, clamp, collectDrops, cover, drawFrame, drawImage, drawMap, drawOutline,
-  explorable, gradientOf, load, make, makeCanvas, makeNetwork, massInside, more, oncePerFrame,
+  explorable, fixed, gradientOf, load, make, makeCanvas, makeNetwork, massInside, more, oncePerFrame,
   patchPlaces, pick, play, readScene, share, sigmoid, slide, stage, statusLine,
 } from "./core/index.js";
 
 const SHAPE = [64, 64, 3];
+// Both maps, whatever was covered, have the colours of this change of the logit for their ends.
+const LIMIT = 3;
 const FILLS = { black: [0, 0, 0], grey: [0.5, 0.5, 0.5], white: [1, 1, 1] };
 
 explorable("cover", async (live, root) => {
@@ -111,13 +113,15 @@ explorable("cover", async (live, root) => {
     if (!place) for (const one of panels) one.now = one.whole;
     drawImage(canvas, place ? cover(image, SHAPE, place, size, FILLS[fill.value]) : image, SHAPE);
     if (place) drawFrame(canvas, SHAPE, ...place, size);
-    panels.forEach((one, i) => one.draw(drops[i].map(), image, scene, swept));
+    const maps = drops.map((one) => one.map());
+    panels.forEach((one, i) => one.draw(maps[i], image, scene, swept));
     const [a, b] = panels.map(({ now }) => now > 0);
-    if (a !== b) task.solve(
-      `The confounded network says ${word(a)}, the fair one says ${word(b)}, of the same picture.`);
+    if (!sweeping) task.check(a !== b, `the confounded network says ${word(a)}, the fair one says ` +
+      `${word(b)}, of the same picture. The confounded one has learned from scenes in which every ` +
+      "tank stood under clouds, and nothing else did.");
     root.result = {
       scene: Number(which.value), sky: sky.value, patch: size, fill: fill.value, place, swept,
-      logits: panels.map(({ now }) => now), maps: drops.map((one) => one.map()),
+      logits: panels.map(({ now }) => now), maps,
       shares: panels.map(({ shares }) => shares),
     };
     status.say(sentence());
@@ -127,9 +131,9 @@ explorable("cover", async (live, root) => {
     const parts = panels.map(({ title, whole, now, shares }) => {
       const moved = place
         ? `, ${Math.abs(whole - now).toFixed(1)} ${now > whole ? "more" : "less"} than uncovered` : "";
-      const where = swept ? ` Of what lowers it, ${percent(shares.sky)} lies on the sky` +
+      const where = swept ? ` Of the red, ${percent(shares.sky)} lies on the sky` +
         `${scene.hasTank ? `, ${percent(shares.tank)} on the tank` : ""}.` : "";
-      return `${title}: ${word(now > 0)}, logit ${now.toFixed(1)}${moved}.${where}`;
+      return `${title}: ${word(now > 0)}, logit ${fixed(now, 1)}${moved}.${where}`;
     });
     const at = place ? `Covered from row ${place[0]}, column ${place[1]}. ` : "";
     return at + (swept ? "The whole picture was covered, piece by piece. " : "") + parts.join(" ");
@@ -137,8 +141,8 @@ explorable("cover", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Which part of the scene does each network go by?"),
-    make("p", {}, "Two networks look for tanks, and both are right about this scene. Cover a piece of it, " +
-      "or exchange its sky."),
+    make("p", {}, "Two networks look for tanks. Each gives the picture a number, the logit, and says tank " +
+      "where it is above 0. Cover a piece of the picture, or exchange its sky, and see which number moves."),
     make("div", { className: "controls" }, which, sky),
     make("div", { className: "columns" },
       make("div", { className: "column" }, canvas,
@@ -176,16 +180,16 @@ function panel(title, file) {
       bar.textContent = word(this.now > 0);
       bar.dataset.yes = this.now > 0;
       bar.title = `probability ${sigmoid(this.now).toFixed(2)}`;
-      logit.textContent = this.now.toFixed(1);
-      const limit = drawMap(canvas, map, image, SHAPE);
+      logit.textContent = fixed(this.now, 1);
+      drawMap(canvas, map, image, SHAPE, { limit: LIMIT });
       drawOutline(canvas, sky, SHAPE);
       if (hasTank) drawOutline(canvas, tank, SHAPE);
       this.shares = { sky: massInside(map, sky), tank: massInside(map, tank) };
       const onTank = hasTank
         ? `, ${percent(this.shares.tank)} on the tank (${percent(share(tank))})` : "";
-      caption.textContent = !limit ? "Nothing covered yet." :
-        `${complete ? "Of" : "So far, of"} what lowers the logit, ${percent(this.shares.sky)} on ` +
-        `the sky (${percent(share(sky))} of the area)${onTank}. Scale ±${limit.toFixed(1)}.`;
+      caption.textContent = complete
+        ? `Of the red, ${percent(this.shares.sky)} on the sky (${percent(share(sky))} of the area)${onTank}.`
+        : map.some((value) => value) ? "Coloured where you have covered it so far." : "Nothing covered yet.";
       canvas.setAttribute("aria-label", `Map of the ${title.toLowerCase()}. ${caption.textContent}`);
     },
   };
@@ -194,8 +198,8 @@ function panel(title, file) {
 function legend() {
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
-  return make("p", { className: "legend" }, "covered, the logit rises ", bar, " falls. Above 0 a network " +
-    "says tank; where covering lowers its logit, that piece spoke for a tank.");
+  return make("p", { className: "legend" }, `covered, the logit rises by ${LIMIT} or more `, bar,
+    ` falls by ${LIMIT} or more, in both maps. A red piece spoke for a tank.`);
 }
 
 const word = (yes) => (yes ? "tank" : "no tank");

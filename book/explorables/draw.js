@@ -1,7 +1,7 @@
 // Draw a digit: what does the network see in it, where does it look, and which stroke turns it?
 
 import {
-  button, challenge, choose, clamp, collectDrops, cover, drawImage, drawMap, explorable,
+  button, challenge, choose, clamp, collectDrops, cover, drawImage, drawMap, explorable, fixed,
   gradientOf, load, make, makeCanvas, makeNetwork, more, normalNumbers, oncePerFrame, patchPlaces,
   pick, pixels, play, saliencyMap, slide, smoothGrad, softmax, stage, statusLine,
 } from "./core/index.js";
@@ -9,7 +9,7 @@ import {
 const SHAPE = [28, 28, 1], PATCH = 4, DIGITS = [..."0123456789"];
 const MAPS = {
   saliency: ["saliency", "magnitude", "a little ink changes nothing", "changes much"],
-  smooth: ["SmoothGrad", "magnitude", "a little ink changes nothing", "changes much"],
+  smooth: ["SmoothGrad: mean of 50 noisy copies", "magnitude", "a little ink changes nothing", "changes much"],
   signed: ["gradient with its sign", "signed", "ink here lowers the answer", "raises it"],
   cover: ["covering", "signed", "covered, the answer rises", "falls"],
 };
@@ -184,7 +184,7 @@ explorable("draw", async (live, root) => {
     back.disabled = !strokes.length;
     bars.forEach((one, k) => one.draw(parts[k], k === top));
     const verdict = make("span", { className: "verdict" }, an(top));
-    answer.replaceChildren(verdict, ` probability ${parts[top].toFixed(2)}, logit ${logits[top].toFixed(1)}`);
+    answer.replaceChildren(verdict, ` probability ${parts[top].toFixed(2)}, logit ${fixed(logits[top], 1)}`);
     const limit = drawMap(map, heat, image, SHAPE, { table, alpha: 0.85 });
     const strip = make("span", { className: "bar" });
     strip.style.background = gradientOf(table);
@@ -193,7 +193,7 @@ explorable("draw", async (live, root) => {
       `${limit.toFixed(1)}${complete ? "" : ", still growing"}.`;
     map.setAttribute("aria-label", `The map (${name}) over the digit. ${caption.textContent}`);
     const turned = before !== undefined && strokes.length === 1 && top !== before;
-    if (turned) task.solve(`One stroke, and the ${before} is ${an(top)} to the network. Look at the map ` +
+    task.check(turned, `one stroke, and the ${before} is ${an(top)} to the network. Look at the map ` +
       "of the digit without it (take the stroke back): it marked where.");
     root.result = { image, logits, probabilities: parts, top, before, map: heat, kind: which.value,
       network: who.value, complete, strokes: strokes.length, place, pen };
@@ -208,8 +208,9 @@ explorable("draw", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Where does the answer hang on your ink?"),
-    make("p", {}, "A network reads the digit as you draw it. The map marks the pixels in which a little " +
-      "more or less ink would change its answer, or those it would miss if they were covered."),
+    make("p", {}, "A network reads the digit as you draw it: each digit gets a number, the logit, and the " +
+      "largest is its answer. The map marks the pixels in which a little more or less ink would change " +
+      "that number, or those it would miss if they were covered."),
     make("div", { className: "controls" }, from, which),
     make("div", { className: "pair" },
       make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "Draw here")),

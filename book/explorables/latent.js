@@ -1,7 +1,7 @@
 // Walk the latent plane: what does the generator draw, and what does the classifier call it?
 
 import {
-  button, challenge, clamp, climbLatent, dot, drawImage, explorable, length, load, make, makeCanvas,
+  button, challenge, clamp, climbLatent, dot, drawImage, explorable, fixed, length, load, make, makeCanvas,
   makeChain, makeNetwork, more, oncePerFrame, pick, planeThrough, play, slide, softmax, stage,
   statusLine,
 } from "./core/index.js";
@@ -27,7 +27,7 @@ explorable("latent", async (live, root) => {
   const north = pick("and the best", digits, begin);
   const price = make("input", { type: "checkbox", checked: true, onchange: begin });
   const steps = slide("Steps", { min: 8, max: 64, step: 8, value: 64 }, begin);
-  const along = { min: -REACH, max: REACH, step: 0.25, value: 0, show: (n) => n.toFixed(2) };
+  const along = { min: -REACH, max: REACH, step: 0.25, value: 0, show: (n) => fixed(n, 2) };
   const right = slide("Right", along, (u) => moveTo(u, point[1]));
   const up = slide("Up", along, (v) => moveTo(point[0], v));
   const go = button("", climb);
@@ -145,14 +145,14 @@ explorable("latent", async (live, root) => {
     drawImage(picture, image, DIGIT);
     picture.setAttribute("aria-label", `What the generator draws there; the classifier calls it a ${top}.`);
     answer.replaceChildren(make("b", {}, `a ${top}`),
-      `, probability ${parts[top].toFixed(2)}, logit ${logits[top].toFixed(1)}`);
+      `, probability ${parts[top].toFixed(2)}, logit ${fixed(logits[top], 1)}`);
     where.textContent = `Length of the latent vector ${far.toFixed(1)}.`;
     const last = path.at(-1) ?? best[0], from = path.length ? "from your place" : "from the middle";
     drawImage(found, chain.draw(last), DIGIT);
     found.setAttribute("aria-label", `What the generator draws where the climb to a ${east.value} ends.`);
     end.textContent = `Climb to a ${east.value} ${from}: length ${length(last).toFixed(1)}, ` +
-      `logit ${chain.ask(last)[east.value].toFixed(1)}.`;
-    if (far > NINETY_NINE && parts[top] >= 0.99) task.solve(`Length ${far.toFixed(1)}, where 99 of 100 ` +
+      `logit ${fixed(chain.ask(last)[east.value], 1)}.`;
+    task.check(far > NINETY_NINE && parts[top] >= 0.99, `length ${far.toFixed(1)}, where 99 of 100 ` +
       `latent vectors are shorter than ${NINETY_NINE.toFixed(1)}, and a ${top} with probability ` +
       `${parts[top].toFixed(2)}: the classifier does not know where the generator's knowledge ends.`);
     root.result = { point, z, image, logits, best: best.map((one) => Array.from(one)), ended,
@@ -164,9 +164,9 @@ explorable("latent", async (live, root) => {
     const ring = far < TYPICAL ? "inside the inner ring"
       : far < NINETY_NINE ? "between the rings" : "beyond the outer ring";
     const climbed = ended ? ` The climb ended at z*, length ${ended.length.toFixed(1)}, with a logit of ` +
-      `${ended.logit.toFixed(1)} for a ${east.value}, ${ended.off.toFixed(1)} off this plane and ` +
+      `${fixed(ended.logit, 1)} for a ${east.value}, ${ended.off.toFixed(1)} off this plane and ` +
       `${ended.apart.toFixed(1)} from where the one from the middle ends.` : "";
-    return `Right ${point[0].toFixed(1)}, up ${point[1].toFixed(1)}, ${ring}: the classifier sees a ${top}, ` +
+    return `Right ${fixed(point[0], 1)}, up ${fixed(point[1], 1)}, ${ring}: the classifier sees a ${top}, ` +
       `probability ${p.toFixed(2)}.${climbed}`;
   }
 

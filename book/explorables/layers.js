@@ -58,7 +58,7 @@ explorable("layers", async (live, root) => {
       map.canvas.setAttribute("aria-label",
         `Map of 120 points, coloured by ${map.name}. ${map.caption.textContent}`);
     });
-    if (noise && perplexity.value === "2") task.solve("In the noise itself the nearest point lies at " +
+    task.check(noise && perplexity.value === "2", "in the noise itself the nearest point lies at " +
       `${from.near.toFixed(2)} of the mean distance, so there is no group at all. On the map it lies ` +
       `at ${near.toFixed(2)}.`);
     root.result = { what: what.value, layer: layer.value, perplexity: Number(perplexity.value),

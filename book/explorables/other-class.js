@@ -106,9 +106,10 @@ explorable("other-class", async (live, root) => {
       "its largest value." : "The map is empty: nothing here speaks for this class.";
     map.setAttribute("aria-label", `Grad-CAM for ${name}. ${caption.textContent}`);
     const { by, sky } = asked(), onSky = shares[0][1];
-    if (by === "confounded" && largest && onSky > 0.9) task.solve(
-      `Asked about no tank under a blue sky, the network points at the sky, ${percent(onSky)} of the map. ` +
-      "Asked about a tank, it never did: a missing blue cannot light up.");
+    task.check(by === "confounded" && largest && onSky > 0.9, `asked about ${name} under ` +
+      `${sky === "sunny" ? "a blue sky" : "clouds"}, the network points at the sky, ${percent(onSky)} of ` +
+      "the map. Asked about a tank, no layer does: it goes by the blue that is not there, and what is " +
+      "not there cannot light up.");
     root.result = { picture: picture.value, target: Number(which.value), layer: layer.value, probability,
       cells, map: heat, shares: shares.map(([, part]) => part) };
     status.say(largest ? `Of the map for ${name}, ${shares.map(([where, part, area]) =>

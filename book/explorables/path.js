@@ -1,7 +1,7 @@
 // Walk the path: from a baseline to the picture, where does the score come from?
 
 import {
-  alongTheWay, button, choose, challenge, drawImage, drawMap, drawOutline, explorable, gradientOf,
+  alongTheWay, button, choose, challenge, drawImage, drawMap, drawOutline, explorable, fixed, gradientOf,
   integrate, load, make, makeCanvas, makeNetwork, makePlot, massInside, more, oncePerFrame, pick,
   play, readRectangle, share, slide, statusLine,
 } from "./core/index.js";
@@ -83,23 +83,25 @@ explorable("path", async (live, root) => {
     drawOutline(map, picture.rectangle, SHAPE);
     map.setAttribute("aria-label", `The map so far, the rectangle outlined: ${mapSentence()}`);
     plot.draw(steps.map((step) => [step.alpha, step.slope]), alpha);
-    const [low, high] = plot.range.map((value) => value.toFixed(0).replace("-", "−"));
+    const [low, high] = plot.range.map((value) => fixed(value, 0));
     plotted.textContent = `How fast the logit rises along the way, from ${low} to ${high}. ` +
       "The filled area is what the map adds up to.";
     plot.setAttribute("aria-label", `The slope of the logit along the way, from ${low} to ${high}.`);
-    answer.replaceChildren("logit ", make("b", {}, logit.toFixed(2)));
-    sums.replaceChildren("adds up to ", make("b", {}, sum.toFixed(2)));
-    if (complete && inside === 0) task.solve("From the rectangle's own grey it does not move on " +
-      "the way, and what does not move gets nothing, though the answer hangs on it.");
+    const change = logit - start;
+    answer.replaceChildren(`logit ${fixed(logit, 2)}, changed by `, make("b", {}, fixed(change, 2)));
+    sums.replaceChildren("adds up to ", make("b", {}, fixed(sum, 2)));
+    if (steps.length === count) task.check(complete && inside === 0, "the rectangle is as grey as this " +
+      "baseline, so its pixels never change on the way. What does not change gets nothing, though the " +
+      "answer hangs on it.");
     root.result = { picture: Number(which.value), baseline: from.value, steps: count, alpha, logit,
       slopes: steps.map(({ slope }) => slope), map: heat, sum, gap, inside, complete };
-    const change = logit - start;
     status.say(complete
       ? `The whole way from ${from.value}, in ${count} steps: the map adds up to ` +
-        `${sum.toFixed(2)}, the logit has changed by ${change.toFixed(2)}: a gap of ` +
+        `${fixed(sum, 2)}, the logit has changed by ${fixed(change, 2)}: a gap of ` +
         `${(100 * gap).toFixed(1)}\u00a0%. ${mapSentence()}`
-      : `After ${way.value}\u00a0% of the way from ${from.value} the logit has changed by ` +
-        `${change.toFixed(2)}, and the map adds up to ${sum.toFixed(2)}.`);
+      : alpha ? `After ${way.value}\u00a0% of the way from ${from.value} the logit has changed by ` +
+        `${fixed(change, 2)}, and the map adds up to ${fixed(sum, 2)}.`
+        : `All ${from.value}, and the logit is ${fixed(logit, 2)}. Move the slider, or walk.`);
 
     function mapSentence() {
       return `${Math.round(100 * inside)}\u00a0% of its red lies on the rectangle, ` +
@@ -112,8 +114,9 @@ explorable("path", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "On the way from nothing to the picture, where does the score come from?"),
-    make("p", {}, "A network looks for grey rectangles. The picture grows out of a plain one, and its " +
-      "score, the logit, changes on the way. Each pixel gets its part of that change: this is the map."),
+    make("p", {}, "A network looks for grey rectangles in coloured noise; its score, the logit, is above 0 " +
+      "where it finds one. The picture grows out of a plain one, the baseline, and the logit changes on " +
+      "the way. Each pixel gets its part of that change: this is the map."),
     make("div", { className: "controls" }, from, button("Walk", walk)), way,
     make("div", { className: "pair" },
       make("div", { className: "column" },

@@ -1,7 +1,7 @@
 // Superpixels on and off: which parts does the answer need, and what does LIME's line make of them?
 
 import {
-  button, challenge, choose, drawImage, drawMap, drawOutline, explorable, fitLine, gradientOf, load,
+  button, challenge, choose, drawImage, drawMap, drawOutline, explorable, fitLine, fixed, gradientOf, load,
   make, makeCanvas, makeNetwork, mask, massInside, meanColours, more, oncePerFrame, pick, pixels,
   play, randomNumbers, showParts, slide, stage, statusLine, bytesOf,
 } from "./core/index.js";
@@ -15,9 +15,13 @@ explorable("superpixels", async (live, root) => {
   const count = Math.max(...segments) + 1;
   const fills = { black: new Float32Array(image.length), mean: meanColours(image, segments) };
   const centres = centresOf(segments, count);
+  const holding = [...centres.keys()].filter((k) => shareOf(tank, segments, k) > 0.5);
   const all = () => new Uint8Array(count).fill(1);
   const whole = network.forward(image)[0];
-  let shown = all(), part = 0, logit = whole, seed = 0, earlier, lime, stop = () => {};
+  const withoutTank = network.forward(
+    showParts(image, fills.black, segments, all().map((one, k) => one - holding.includes(k))))[0];
+  // While masks are drawn, the last one is shown in place of the reader's own until they click.
+  let shown = all(), part = 0, logit = whole, seed = 0, earlier, lime, watching, stop = () => {};
   const drawn = { rows: [], scores: [] };
 
   // -- What the reader can move
@@ -56,6 +60,7 @@ explorable("superpixels", async (live, root) => {
   }
 
   function toggle(which) {
+    watching = false;
     shown[which] = 1 - shown[which];
     move(which);
     ask();
@@ -68,6 +73,7 @@ explorable("superpixels", async (live, root) => {
 
   function forget() {
     stop();
+    watching = false;
     drawn.rows = [];
     drawn.scores = [];
     lime = earlier = undefined;
@@ -79,7 +85,11 @@ explorable("superpixels", async (live, root) => {
     forget();
     earlier = before;
     seed += 1;
-    stop = play(sample(randomNumbers(seed)), Number(size.value), 2000, fit, () => fit(true));
+    watching = true;
+    stop = play(sample(randomNumbers(seed)), Number(size.value), 2000, fit, () => {
+      watching = false;
+      fit(true);
+    });
   }
 
   function* sample(random) {
@@ -100,38 +110,42 @@ explorable("superpixels", async (live, root) => {
   // -- What comes out
 
   function draw() {
-    drawImage(canvas, showParts(image, fills[fill.value], segments, shown), SHAPE);
+    const now = watching && drawn.rows.length ? drawn.rows.at(-1) : shown;
+    drawImage(canvas, showParts(image, fills[fill.value], segments, now), SHAPE);
     drawBorders(canvas, segments, document.activeElement === canvas ? part : -1);
     const hidden = count - shown.reduce((sum, one) => sum + one, 0);
-    answer.replaceChildren(verdict(logit), ` logit ${logit.toFixed(1)}`);
+    const score = now === shown ? logit : drawn.scores.at(-1);
+    answer.replaceChildren(verdict(score), ` logit ${fixed(score, 1)}`,
+      now === shown ? "" : `, mask ${drawn.rows.length}`);
     drawMap(map, Float32Array.from(segments, (k) => lime?.weights[k] ?? 0), image, SHAPE);
     drawOutline(map, tank, SHAPE);
-    caption.textContent = lime ? limeSentence() : "Draw masks, and each part gets a weight: what " +
-      "showing it adds to the logit, on average over what else is shown.";
+    caption.textContent = lime ? limeSentence() : "A mask hides each part or not, as a coin falls. Draw " +
+      "some, and each part gets a weight: what showing it adds to the logit, whatever else is shown.";
     map.setAttribute("aria-label", `LIME's weights over the scene, the tank outlined. ${caption.textContent}`);
-    if (logit < 0 && hidden <= 2) {
-      const onTank = [...shown.keys()].filter((k) => !shown[k] && tank[centres[k][0] * 64 + centres[k][1]]);
-      task.solve(`No tank, with ${hidden} of ${count} parts hidden. ` + (onTank.length < hidden
-        ? "And one of them is not on the tank: a black part is a new thing in the picture." : ""));
-    }
+    task.check(logit < 0 && hidden <= 2, `no tank, with ${hidden} of ${count} parts black, and one of them ` +
+      `lies beside the tank. The two that hold the tank leave a logit of ${withoutTank.toFixed(1)}: still ` +
+      "tank. Black does not only take away, it puts something new there: with each part's mean colour, " +
+      "no two are enough.");
     root.result = {
       logit, shown: [...shown], fill: fill.value, rows: drawn.rows, complete: !!lime?.complete,
       weights: lime?.weights, intercept: lime?.intercept, r2: lime?.r2,
     };
     status.say(`${hidden} of ${count} parts hidden: ${logit > 0 ? "tank" : "no tank"}, logit ` +
-      `${logit.toFixed(1)}${hidden ? `, ${(whole - logit).toFixed(1)} lower than with all shown` : ""}.` +
+      `${fixed(logit, 1)}${hidden ? `, ${Math.abs(whole - logit).toFixed(1)} ` +
+      `${logit > whole ? "higher" : "lower"} than with all shown` : ""}.` +
       (lime ? ` ${limeSentence()}` : ""));
   }
 
   function limeSentence() {
     const heat = Float32Array.from(segments, (k) => lime.weights[k]);
     const inside = Math.round(100 * massInside(heat, tank));
-    const moved = earlier && lime.complete ? ` With another seed a weight moved by ${
-      rootMeanSquare(lime.weights.map((w, i) => w - earlier.weights[i])).toFixed(1)}.` : "";
-    const few = drawn.rows.length <= count
-      ? ` (${drawn.rows.length} samples for ${count} weights: a perfect fit that means nothing)` : "";
-    return `After ${drawn.rows.length} masks: R² ${lime.r2.toFixed(2)}${few || " (1 would be a perfect fit)"}, ${inside}\u00a0% of ` +
-      `the positive weight on the tank.${moved}`;
+    const moved = earlier && lime.complete ? ` Other masks, as many, moved a weight by ${
+      rootMeanSquare(lime.weights.map((w, i) => w - earlier.weights[i])).toFixed(1)} (root mean square).` : "";
+    const fit = drawn.rows.length <= count
+      ? `perfect, which means nothing with ${drawn.rows.length} masks for ${count} weights`
+      : "how well the weights alone give the masks' logits back, 1 being exactly";
+    return `After ${drawn.rows.length} masks, ${inside}\u00a0% of the red lies on the tank. ` +
+      `R² ${lime.r2.toFixed(2)}: ${fit}.${moved}`;
   }
 
   const bar = make("span", { className: "bar" });
@@ -139,7 +153,7 @@ explorable("superpixels", async (live, root) => {
   live.append(
     make("p", { className: "question" }, "Which parts does the answer need?"),
     make("p", {}, "A network looks for a tank. Its score, the logit, is above 0 where it says tank. Hide " +
-      "parts, and see what the score loses. LIME does so at random, many times, and gives each part a weight."),
+      "parts, and see what the score loses. LIME hides parts at random, many times, and gives each a weight."),
     make("div", { className: "columns" },
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "Click parts away")), answer, canvas,
@@ -147,7 +161,7 @@ explorable("superpixels", async (live, root) => {
           "Click or tap a part to hide it or show it. Keys: arrows, and Space.")),
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "Or hide half of them, many times")),
-        make("div", { className: "controls" }, size, button("Draw", drawMasks)), map, caption,
+        make("div", { className: "controls" }, size, button("Draw masks", drawMasks)), map, caption,
         make("p", { className: "legend" }, "against a tank ", bar, " for a tank"))),
     make("div", { className: "buttons" }, button("Reset", () => {
       forget();
@@ -172,6 +186,16 @@ function verdict(logit) {
 
 const rootMeanSquare = (values) =>
   Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+
+// The share of a part that lies on a mask.
+function shareOf(mask, segments, part) {
+  let size = 0, inside = 0;
+  segments.forEach((k, i) => {
+    size += k === part;
+    inside += k === part && mask[i];
+  });
+  return inside / size;
+}
 
 // A pixel of each part near its middle, as [row, column].
 function centresOf(segments, count) {

@@ -142,35 +142,62 @@ export function stage(canvas, [rows, columns], { label, onPoint, onKey, hover = 
   return canvas;
 }
 
+// A number in words: with a minus, because screen readers pass over a hyphen.
+export const fixed = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*$)?/, (_, zero) => zero ?? "−");
+
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// The line that says what came out, for screen readers too: once the reader has paused.
+// The line that says what came out, for screen readers too.
 export function statusLine() {
   const line = make("p", { className: "status" });
   line.setAttribute("role", "status");
-  let timer;
-  line.say = (text, wait = 350) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => (line.textContent = text), wait);
-  };
+  line.say = afterPause((text) => write(line, text));
   return line;
 }
 
-// A task, and the sentence that stands there once it is solved.
+// A task. `check(solved, sentence)` after each answer: once solved, the sentence stands there, also
+// when the reader has moved on to an answer that would not solve it.
 export function challenge(task) {
-  const text = make("span", {}, task);
-  const box = make("p", { className: "challenge" }, make("b", {}, "Can you? "), text);
-  box.solve = (sentence) => {
-    box.dataset.solved = "";
-    box.firstChild.textContent = "You solved it. ";
-    text.textContent = sentence;
+  const head = make("b", {}), text = make("span", {});
+  const box = make("p", { className: "challenge", aria: { live: "polite" } }, head, " ", text);
+  const { dataset } = box;
+  let solution;
+  const tell = () => {
+    write(head, !("solved" in dataset) ? "Can you?"
+      : "before" in dataset ? "You solved it before:" : "You solved it:");
+    write(text, "solved" in dataset ? solution : task);
   };
-  box.reset = () => {
-    delete box.dataset.solved;
-    box.firstChild.textContent = "Can you? ";
-    text.textContent = task;
+  const tellSoon = afterPause(tell);
+  box.check = (solved, sentence) => {
+    if (solved) {
+      dataset.solved = "";
+      delete dataset.before;
+      solution = sentence;
+    } else if ("solved" in dataset) dataset.before = "";
+    tellSoon();
   };
+  box.reset = (another = task) => {
+    task = another;
+    delete dataset.solved;
+    delete dataset.before;
+    tell();
+  };
+  box.reset();
   return box;
+}
+
+// Calls `act` once the reader has paused, so that a screen reader speaks once and not per frame.
+function afterPause(act) {
+  let timer;
+  return (...words) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => act(...words), 350);
+  };
+}
+
+// Writing what stands there already would be spoken again.
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 // -- Time ---------------------------------------------------------------------------------------
