@@ -1,6 +1,7 @@
 """The build's own machinery: what is executed when, what a failure says, who publishes where."""
 
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -104,9 +105,11 @@ def test_arithmetic_has_one_thread(project):
     source = "import os\nassert os.environ['{0}'] == '1', '{0}'"
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     sources = [source.format(name) for name in names]
-    notebook(project / "notebooks/02_fine.ipynb", *sources)
+    notebook(project / "notebooks/02_fine.ipynb", *sources, "import time; time.sleep(4)")
     code, _, errors = execute(project)
     assert code == 0, errors
+    took = json.loads((project / "_build/execution.json").read_text())["notebooks/02_fine.ipynb"]
+    assert took["seconds"] - took["processor"] > 2, "who sleeps, takes no processor's time"
 
 
 @pytest.mark.slow

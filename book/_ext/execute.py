@@ -75,7 +75,10 @@ def is_cached(cache, path):
 
 
 def execute(path):
-    """Run one notebook; return it with its outputs, its seconds, peak megabytes and failure."""
+    """Run one notebook; return it with its outputs, failure, peak megabytes and seconds.
+
+    Seconds are those of the clock and, which other work lengthens less, of the processor.
+    """
     notebook = nbformat.read(path, 4)
     begun, started, failure = time.monotonic(), [], None
     client = NotebookClient(
@@ -95,13 +98,12 @@ def execute(path):
             client.execute(stdout=kernel_log, stderr=kernel_log)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = describe(notebook, started[-1], error)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
-    seconds = round(time.monotonic() - begun, 1)
+    kernel = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "notebook": notebook,
-        "seconds": seconds,
-        "megabytes": round(megabytes),
+        "seconds": round(time.monotonic() - begun, 1),
+        "processor": round(kernel.ru_utime + kernel.ru_stime, 1),
+        "megabytes": round(kernel.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
         "failure": failure,
     }
 
@@ -177,8 +179,11 @@ def main():
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
             figures[name] = result
             log.write_text(json.dumps(figures, indent=1, sort_keys=True))
-            seconds, megabytes = result["seconds"], result["megabytes"]
-            print(f"  {name}: {seconds:.0f} s, {megabytes:,.0f} MB at most", flush=True)
+            print(
+                f"  {name}: {result['seconds']:.0f} s, {result['processor']:.0f} s of the "
+                f"processor, {result['megabytes']:,} MB at most",
+                flush=True,
+            )
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(running):  # their kernels end with them
