@@ -119,18 +119,30 @@ def linear_step(rule, apply, x, kernel, bias, epsilon, gamma):
             return 2 * for_it - back_down(ratio(relevance, negative, STABILIZER))
 
         return positive + negative, share
-    # Gamma: an output above 0 favours what is positive, one below 0 what is negative.
-    up, down = kernel + gamma * up, kernel + gamma * down
-    positive, back = by_sign(apply, above, below, up, down, bias + gamma * bias_up)
-    negative, back_down = by_sign(apply, above, below, down, up, bias + gamma * bias_down)
-    z = (positive + negative) / (2 + gamma)
+    return gamma_step(apply, x, kernel, bias, gamma)
 
-    def share(relevance):
-        for_it = ratio(tf.where(z > 0, relevance, 0), positive, STABILIZER)
-        against = ratio(tf.where(z < 0, relevance, 0), negative, STABILIZER)
-        return back(for_it) + back_down(against)
 
-    return z, share
+def gamma_step(apply, x, kernel, bias, gamma):
+    """The gamma rule: an output above 0 favours what is positive, one below 0 what is negative.
+
+    What has the sign s of z counts 1 + gamma times, so that a contribution c counts
+    (1 + gamma / 2) c + s gamma / 2 |c|. Both sums are convolutions, and no part of one cancels.
+    """
+    plain, size = 1 + gamma / 2, gamma / 2
+
+    def sizes(x):
+        return apply(x, tf.abs(kernel))
+
+    z = apply(x, kernel) + bias
+    favoured = plain * z + size * tf.sign(z) * (sizes(tf.abs(x)) + tf.abs(bias))
+
+    def back(relevance):
+        share = ratio(relevance, favoured, STABILIZER)
+        share = tf.where(z == 0, 0.0, share)
+        own = transposed(lambda x: apply(x, kernel), x, plain * share)
+        return x * own + tf.abs(x) * transposed(sizes, x, size * tf.sign(z) * share)
+
+    return z, back
 
 
 def box_step(apply, x, kernel, bias, low, high):
