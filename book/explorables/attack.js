@@ -152,7 +152,7 @@ explorable("attack", async (live, root) => {
       "How small a change moves the explanation, and leaves the answer as it was?"),
     make("p", {}, "Saliency is bright where a small change of a pixel would move the network's score, the " +
       "logit, most; it says tank where that is above 0. Let every value of the picture, 0 to 255, change by " +
-      "a little, at most by the bound, and watch whether they wander."),
+      "a little, at most by the bound, and watch whether the bright places wander."),
     bound, make("div", { className: "controls" }, how, goal),
     make("div", { className: "pair" },
       block("The scene", picture, answers[0]), block("Changed", changed, answers[1]),

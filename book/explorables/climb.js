@@ -1,7 +1,7 @@
 // Climb: the picture that a network likes best, and the smallest rectangle that a finder accepts.
 
 import {
-  bytesOf, button, challenge, clamp, climb, correlation, decode, drawFrame, drawImage, explorable,
+  an, bytesOf, button, challenge, clamp, climb, correlation, decode, drawFrame, drawImage, explorable,
   fixed, load, make, makeCanvas, makeNetwork, makePlot, more, oncePerFrame, pick, pixels, play, slide,
   softmax, stage, statusLine,
 } from "./core/index.js";
@@ -106,15 +106,15 @@ explorable("climb", async (live, root) => {
     const certain = likes.findIndex(([, p]) => p > 0.99) + 1;
     said = { digit: wanted, taken, likeness: best, certain, image, network: answers[0], judge: answers[1] };
     tell(taken < steps.value
-      ? taken ? `${taken} of ${steps.value} steps.` : `Noise. Climb, and see when the network is sure of a ${wanted}.`
-      : `${certain ? `After ${certain} of ${steps.value} steps the network was 99\u00a0% sure of a ${wanted}` :
-        `The network never was 99\u00a0% sure of a ${wanted}`}; now its logit is ` +
-        `${fixed(answers[0].logit, 1)}. A second network gives a ${wanted} a probability of ` +
+      ? taken ? `${taken} of ${steps.value} steps.` : `Noise. Climb, and see when the network is sure of ${an(wanted)}.`
+      : `${certain ? `After ${certain} of ${steps.value} steps the network was 99\u00a0% sure of ${an(wanted)}` :
+        `The network never was 99\u00a0% sure of ${an(wanted)}`}; now its logit is ` +
+        `${fixed(answers[0].logit, 1)}. A second network gives ${an(wanted)} a probability of ` +
         `${answers[1].of.toFixed(2)}. But the likeness to a real ${wanted} is ${fixed(best, 2)}; ` +
         `two real ones reach ${file.alike[wanted].toFixed(2)}, and 1 is the same picture.`);
 
     function words({ top, of }) {
-      return [make("b", {}, `a ${top}`), `${top === wanted ? "," : `; a ${wanted} has`} probability ${of.toFixed(2)}`];
+      return [make("b", {}, an(top)), `${top === wanted ? "," : `; ${an(wanted)} has`} probability ${of.toFixed(2)}`];
     }
   }
 

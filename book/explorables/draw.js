@@ -1,7 +1,7 @@
 // Draw a digit: what does the network see in it, where does it look, and which stroke turns it?
 
 import {
-  button, challenge, choose, clamp, collectDrops, cover, drawImage, drawMap, explorable, fixed,
+  an, button, challenge, choose, clamp, collectDrops, cover, drawImage, drawMap, explorable, fixed,
   gradientOf, load, make, makeCanvas, makeNetwork, more, normalNumbers, oncePerFrame, patchPlaces,
   pick, pixels, play, saliencyMap, slide, smoothGrad, softmax, stage, statusLine,
 } from "./core/index.js";
@@ -237,7 +237,6 @@ explorable("draw", async (live, root) => {
   draw();
 });
 
-const an = (digit) => `${Number(digit) === 8 ? "an" : "a"} ${digit}`;
 
 // A digit, how probable it is, and a bar as long.
 function bar(digit) {

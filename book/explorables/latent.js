@@ -1,7 +1,7 @@
 // Walk the latent plane: what does the generator draw, and what does the classifier call it?
 
 import {
-  button, challenge, clamp, climbLatent, dot, drawImage, explorable, fixed, length, load, make, makeCanvas,
+  an, button, challenge, clamp, climbLatent, dot, drawImage, explorable, fixed, length, load, make, makeCanvas,
   makeChain, makeNetwork, more, oncePerFrame, pick, planeThrough, play, slide, softmax, stage,
   statusLine,
 } from "./core/index.js";
@@ -73,7 +73,7 @@ explorable("latent", async (live, root) => {
     cells = Array(CELLS * CELLS).fill(undefined);
     cancelAnimationFrame(filling);
     fill(everyCell());
-    go.textContent = `Climb from here to a ${east.value}`;
+    go.textContent = `Climb from here to ${an(east.value)}`;
     asked.textContent = `Colours and figures: what a ${who} calls the drawings. ` + (who === "small network"
       ? "It is the second one of chapter 13, with 18,378 weights; the chapter's has 1,199,882." : "");
     show();
@@ -143,17 +143,17 @@ explorable("latent", async (live, root) => {
     const top = parts.indexOf(Math.max(...parts)), far = length(z);
     paint();
     drawImage(picture, image, DIGIT);
-    picture.setAttribute("aria-label", `What the generator draws there; the classifier calls it a ${top}.`);
-    answer.replaceChildren(make("b", {}, `a ${top}`),
+    picture.setAttribute("aria-label", `What the generator draws there; the classifier calls it ${an(top)}.`);
+    answer.replaceChildren(make("b", {}, an(top)),
       `, probability ${parts[top].toFixed(2)}, logit ${fixed(logits[top], 1)}`);
     where.textContent = `Length of the latent vector ${far.toFixed(1)}.`;
     const last = path.at(-1) ?? best[0], from = path.length ? "from your place" : "from the middle";
     drawImage(found, chain.draw(last), DIGIT);
-    found.setAttribute("aria-label", `What the generator draws where the climb to a ${east.value} ends.`);
-    end.textContent = `Climb to a ${east.value} ${from}: length ${length(last).toFixed(1)}, ` +
+    found.setAttribute("aria-label", `What the generator draws where the climb to ${an(east.value)} ends.`);
+    end.textContent = `Climb to ${an(east.value)} ${from}: length ${length(last).toFixed(1)}, ` +
       `logit ${fixed(chain.ask(last)[east.value], 1)}.`;
     task.check(far > NINETY_NINE && parts[top] >= 0.99, `length ${far.toFixed(1)}, where 99 of 100 ` +
-      `latent vectors are shorter than ${NINETY_NINE.toFixed(1)}, and a ${top} with probability ` +
+      `latent vectors are shorter than ${NINETY_NINE.toFixed(1)}, and ${an(top)} with probability ` +
       `${parts[top].toFixed(2)}: the classifier does not know where the generator's knowledge ends.`);
     root.result = { point, z, image, logits, best: best.map((one) => Array.from(one)), ended,
       classifier: who, get filled() { return filled; } };
@@ -164,9 +164,9 @@ explorable("latent", async (live, root) => {
     const ring = far < TYPICAL ? "inside the inner ring"
       : far < NINETY_NINE ? "between the rings" : "beyond the outer ring";
     const climbed = ended ? ` The climb ended at z*, length ${ended.length.toFixed(1)}, with a logit of ` +
-      `${fixed(ended.logit, 1)} for a ${east.value}, ${ended.off.toFixed(1)} off this plane and ` +
+      `${fixed(ended.logit, 1)} for ${an(east.value)}, ${ended.off.toFixed(1)} off this plane and ` +
       `${ended.apart.toFixed(1)} from where the one from the middle ends.` : "";
-    return `Right ${fixed(point[0], 1)}, up ${fixed(point[1], 1)}, ${ring}: the classifier sees a ${top}, ` +
+    return `Right ${fixed(point[0], 1)}, up ${fixed(point[1], 1)}, ${ring}: the classifier sees ${an(top)}, ` +
       `probability ${p.toFixed(2)}.${climbed}`;
   }
 

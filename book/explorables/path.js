@@ -104,6 +104,7 @@ explorable("path", async (live, root) => {
         : `All ${from.value}, and the logit is ${fixed(logit, 2)}. Move the slider, or walk.`);
 
     function mapSentence() {
+      if (heat.every((value) => !value)) return "It is empty.";
       return `${Math.round(100 * inside)}\u00a0% of its red lies on the rectangle, ` +
         `which is ${Math.round(100 * share(picture.rectangle))}\u00a0% of the picture.`;
     }

@@ -222,7 +222,74 @@ def test_it_is_accessible_and_fits(name, theme, width, folder, base, open_tab):
     assert len(page.get_by_role("status").inner_text()) > 20
     assert not page.get_by_role("img", name="The static figure").is_visible()
     wrong += checks.overflow_problems(page) + checks.axe_problems(page)
+    if width == 1280:
+        wrong += unnamed(page)
+    else:
+        wrong += page.evaluate(TOO_SMALL)
     assert wrong == []
+
+
+PICTURES = {"image", "application", "Canvas"}
+CONTROLS = {"button", "radio", "checkbox", "slider", "combobox", "textbox", "DisclosureTriangle"}
+STATES = {"radio": "checked", "checkbox": "checked", "DisclosureTriangle": "expanded"}
+
+
+def unnamed(page):
+    """Pictures and controls without a name, or a state, for those who hear the page."""
+    tools = page.context.new_cdp_session(page)
+    wrong, heard = [], 0
+    for node in tools.send("Accessibility.getFullAXTree")["nodes"]:
+        role = node["role"].get("value")
+        if node["ignored"] or role not in PICTURES | CONTROLS:
+            continue
+        name = node.get("name", {}).get("value", "")
+        heard += role in PICTURES and role != "Canvas" and len(name) > 15
+        state = STATES.get(role)
+        has_state = state is None or state in {one["name"] for one in node["properties"]}
+        has_value = role not in ("slider", "combobox") or "value" in node
+        if not (name and has_state and has_value):
+            wrong.append(f"{role} {name!r}: no name, state or value")
+    drawn = page.locator(".live :is(canvas, svg)").filter(visible=True).count()
+    return wrong if heard == drawn else [*wrong, f"{heard} of {drawn} pictures have words"]
+
+
+# What a finger has to hit and is smaller than 44 pixels.
+TOO_SMALL = """[...document.querySelectorAll('.live :is(button, select, summary, input)')]
+  .filter((e) => e.checkVisibility())
+  .map((e) => ["radio", "checkbox"].includes(e.type) ? e.closest("label") : e)
+  .filter((e) => Math.min(e.offsetWidth, e.offsetHeight) < 44)
+  .map((e) => `${e.textContent || e.type}: ${e.offsetWidth} by ${e.offsetHeight} pixels`)"""
+
+# How often each live region speaks while something is moved in ten pictures of the screen.
+SPEAKS = """async () => {
+  const root = document.querySelector("[data-explorable]"), spoken = [];
+  const wait = (time) => new Promise((done) => setTimeout(done, time));
+  await wait(500);
+  for (const region of root.querySelectorAll("[role=status], [aria-live]")) {
+    const place = spoken.push(0) - 1, options = { childList: true, subtree: true };
+    new MutationObserver(() => (spoken[place] += 1)).observe(region, options);
+  }
+  const slider = root.querySelector(".live > .slide input");
+  const stage = slider ? undefined : root.querySelector(".stage");
+  const choices = root.querySelectorAll(".live :is(input[type=radio], button)");
+  const box = stage?.getBoundingClientRect();
+  if (stage) stage.setPointerCapture = () => {}; // which a made-up pointer has not
+  const shift = choices[1]?.checked ? 1 : 0; // so that the last click is a change
+  for (let i = 0; i < 10; i++) {
+    if (slider) {
+      slider.value = 1 + (i % 8);
+      slider.dispatchEvent(new Event("input"));
+    } else if (stage) {
+      const where = { pointerId: 1, pointerType: "mouse", buttons: 1,
+        clientX: box.left + box.width * (0.3 + 0.04 * i), clientY: box.top + box.height * 0.6 };
+      stage.dispatchEvent(new PointerEvent(i ? "pointermove" : "pointerdown", where));
+    } else choices[(i + shift) % 2].click();
+    await new Promise(requestAnimationFrame);
+  }
+  stage?.dispatchEvent(new PointerEvent("pointerup", { pointerId: 1 }));
+  await wait(2000);
+  return spoken;
+}"""
 
 
 @every_explorable
@@ -231,6 +298,9 @@ def test_it_works_from_a_disk_and_asks_nobody(name, folder, open_tab):
     wrong = checks.watch(page, "file:")
     opened(page, folder, name)
     assert result(page)
+    status, task = page.evaluate(SPEAKS)
+    assert 1 <= status <= 2, "once, and of a search that it has begun"
+    assert task <= 2
     assert wrong == []
 
 
@@ -302,26 +372,104 @@ def test_keys_alone_reach_and_move_everything(name, folder, open_tab):
     assert len(reached) == controls
 
 
+@pytest.fixture(scope="session")
+def phone(browser):
+    """A narrow window that is touched."""
+    size = {"width": 390, "height": 844}
+    context = browser.new_context(viewport=size, has_touch=True, reduced_motion="reduce")
+    yield context
+    context.close()
+
+
+def on(selector, down, across):
+    """A tap on a part of something, from its upper left corner."""
+
+    def tap(page):
+        element = page.locator(selector).first
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
+        x, y = box["x"] + box["width"] * across, box["y"] + box["height"] * down
+        page.touchscreen.tap(x, y)
+
+    return tap
+
+
+def along(*places):
+    """A finger's way over the stage."""
+
+    def move(page):
+        stage = page.locator(".stage")
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        touch = page.context.new_cdp_session(page)
+        for number, (down, across) in enumerate(places):
+            kind = "touchMove" if number else "touchStart"
+            point = {"x": box["x"] + box["width"] * across, "y": box["y"] + box["height"] * down}
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    return move
+
+
+def label(text):
+    return lambda page: page.locator("label").get_by_text(text, exact=True).tap()
+
+
+def finish_blind(page):
+    for _ in range(12):
+        page.get_by_role("button", name="It relies on the sky").tap()
+    letter = "ABCD"[result(page)["letters"].index(3)]
+    page.get_by_role("button", name=letter, exact=True).tap()
+
+
+def let_in(page):
+    page.get_by_role("button", name="Play all").tap()
+    page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
+    tank = scene_of_quarters()[2]
+    first, *_, last = sorted(result(page)["rows"], key=lambda row: row[1][tank])
+    for quarter in map(int, f"{first[0]} {last[0]}".split()):
+        on(".stage", 0.25 + 0.5 * (quarter // 2), 0.25 + 0.5 * (quarter % 2))(page)
+
+
+# What a finger does to solve each task.
+SOLUTIONS = {
+    "acquit": [label("the scene's mean colour")],
+    "attack": [on("input[type=range]", 0.5, 0.97)],
+    "blind": [finish_blind],
+    "climb": [along((20.5 / 64, 20.5 / 64), (27.5 / 64, 25.5 / 64))],
+    "coalitions": [let_in],
+    "cover": [label("sunny")],
+    "draw": [along((8.5 / 28, 8.5 / 28), (20.5 / 28, 8.5 / 28))],
+    "latent": [on(".stage", 0.5, 15 / 16)],
+    "layers": [label("pure noise"), label("2")],
+    "other-class": [
+        lambda page: page.get_by_role("combobox", name="Picture").select_option("confoundedSunny"),
+        label("no tank"),
+    ],
+    "path": [label("grey"), on("input[type=range]", 0.5, 0.99)],
+    "superpixels": [on(".stage", 51.5 / 64, 19.5 / 64), on(".stage", 49.5 / 64, 36.5 / 64)],
+}
+
+
 @every_explorable
-def test_a_finger_moves_the_stage_and_not_the_page(name, folder, browser):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
-    page = context.new_page()
+def test_a_finger_moves_the_stage_and_not_the_page_and_solves_the_task(name, folder, phone):
+    page = phone.new_page()
     opened(page, folder, name)
     canvas = page.locator(".stage").first
     if canvas.count():
         canvas.scroll_into_view_if_needed()
         before, scroll = canvas.evaluate("e => e.toDataURL()"), page.evaluate("scrollY")
-        box = canvas.bounding_box()
-        touch = context.new_cdp_session(page)
-        for kind, part in (("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.7)):
-            point = {"x": box["x"] + box["width"] * part, "y": box["y"] + box["height"] * part}
-            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        along((0.2, 0.2), (0.5, 0.5), (0.7, 0.7))(page)
         assert result(page)
         assert canvas.evaluate("e => e.toDataURL()") != before
         assert page.evaluate("scrollY") == scroll
-        assert box["width"] < 350, "beside the stage a finger can scroll the page"
-    context.close()
+        assert canvas.bounding_box()["width"] < 350, "beside the stage a finger can scroll the page"
+        page.get_by_role("button", name="Reset").tap()
+    for step in SOLUTIONS[name]:
+        step(page)
+    page.wait_for_selector(".challenge[data-solved]")
+    page.wait_for_selector("text=You solved it")
+    page.close()
 
 
 @every_explorable

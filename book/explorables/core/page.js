@@ -145,6 +145,8 @@ export function stage(canvas, [rows, columns], { label, onPoint, onKey, hover = 
 // A number in words: with a minus, because screen readers pass over a hyphen.
 export const fixed = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*$)?/, (_, zero) => zero ?? "−");
 
+export const an = (digit) => `${Number(digit) === 8 ? "an" : "a"} ${digit}`;
+
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // The line that says what came out, for screen readers too.
