@@ -13,13 +13,13 @@ def enlarging(small, large):
     return cv2.resize(np.eye(small, dtype=np.float32), (small, large))
 
 
-_MATRIX = tf.TensorSpec((None, None, None), tf.float32)
-
-
-@tf.function(input_signature=[_MATRIX] * 3)
 def enlarged(rows, grids, columns):
     """Grids (B, h, w) stretched to (B, H, W) by matrices (B or 1, H, h) and (B or 1, W, w)."""
-    return rows @ grids @ tf.linalg.matrix_transpose(columns)
+    # NumPy's: for matrices as small as these it is ten times as fast as TensorFlow's.
+    return rows @ grids @ columns.transpose(0, 2, 1)
+
+
+_MATRIX = tf.TensorSpec((None, None, None), tf.float32)
 
 
 @tf.function(input_signature=[_MATRIX] * 3, jit_compile=True)

@@ -58,10 +58,11 @@ def part_scores(model, image, target, shown, *, segments, fill, score, batch_siz
     batch_size = min(batch_size, len(shown))
     # _draw is compiled for each shape of its rows: filled up, they come in few shapes.
     rows = np.pad(shown, ((0, -len(shown) % batch_size), (0, -shown.shape[1] % 32)))
+    picture = [tf.constant(array) for array in (segments, image, fill)]
     outputs = []
     bar = tqdm(total=len(shown), disable=not progress, unit="image")
     for start in range(0, len(shown), batch_size):
-        drawn = _draw(rows[start : start + batch_size], segments, image, fill)
+        drawn = _draw(rows[start : start + batch_size], *picture)
         outputs.append(run(drawn[: len(shown) - start]).numpy())
         bar.update(len(outputs[-1]))
     bar.close()

@@ -212,13 +212,12 @@ def score_cam(
     return _stretched(coarse, images.shape[1:3])
 
 
-@tf.function(reduce_retracing=True)
 def _stretched_masks(rows, grids, columns):
     """Feature maps (B, h, w) as masks of the image's size, each from 0 to 1."""
     masks = enlarged(rows, grids, columns)
-    low = tf.reduce_min(masks, axis=(1, 2), keepdims=True)
-    high = tf.reduce_max(masks, axis=(1, 2), keepdims=True)
-    return tf.math.divide_no_nan(masks - low, high - low)
+    masks -= masks.min(axis=(1, 2), keepdims=True)
+    most = masks.max(axis=(1, 2), keepdims=True)
+    return np.divide(masks, most, out=np.zeros_like(masks), where=most > 0)
 
 
 def _class_map(combine, model, images, targets, layer, score, batch_size):

@@ -246,7 +246,7 @@ def rise_map(
         for heatmap, image, target in zip(heatmaps, images, targets, strict=True):
             outputs = run(shown_through(masks, image, fill)[:count]).numpy()
             scores = of_target(outputs, np.full(count, target), score)
-            heatmap += np.tensordot(scores, masks[:count].numpy(), 1)
+            heatmap += np.tensordot(scores, masks[:count], 1)
             bar.update(count)
     bar.close()
     return (heatmaps / (samples * shown)).astype(np.float32)

@@ -60,7 +60,7 @@ def test_it_is_the_loop_over_masks(score, fill):
 
 
 def test_the_mean_mask_is_the_probability_to_be_shown():
-    masks = _random_masks(np.random.default_rng(0), 4000, SIZE, 4, 0.3).numpy()
+    masks = _random_masks(np.random.default_rng(0), 4000, SIZE, 4, 0.3)
     assert masks.min() >= 0
     assert masks.max() <= 1
     assert abs(masks.mean() - 0.3) < 0.01
