@@ -206,5 +206,44 @@ def test_buttons_lead_to_the_repository_once_its_owner_is_set(owner, published, 
     assert theme["use_repository_button"] == published
     assert app.tags == ({"published"} if published else set())
     cells = [nbformat.v4.new_markdown_cell("# A lab\n\nIts text.")]
-    page = course_site.lab_page("lime", nbformat.v4.new_notebook(cells=cells), theme)
+    lab = nbformat.v4.new_notebook(cells=cells)
+    page = course_site.lab_page("lime", lab, lab, theme)
     assert ("colab.research.google.com/github/ada/course/blob/labs/lime" in page) == published
+
+
+def test_a_labs_page_shows_what_its_given_cells_put_out(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    course_site, script = map(importlib.import_module, ("course_site", "execute"))
+    for module, name, value in (
+        (course_site, "ROOT", tmp_path),
+        (script, "BUILD", tmp_path / "_build"),
+        (script, "GIVEN", tmp_path / "_build/given"),
+    ):
+        monkeypatch.setattr(module, name, value)
+    given, task, check, free = (
+        nbformat.v4.new_code_cell(f"source of {name}")
+        for name in ("given", "task", "check", "free")
+    )
+    for cell, grade, solution in ((given, False, False), (task, False, True), (check, True, False)):
+        cell.metadata["nbgrader"] = {"grade": grade, "solution": solution, "grade_id": "x"}
+    given.metadata["mystnb"] = {"image": {"alt": "A dot."}}
+    opening = nbformat.v4.new_markdown_cell("# Dots\n\nLook.")
+    lab = nbformat.v4.new_notebook(cells=[opening, given, task, check, free])
+    (tmp_path / "_build/labs/dots").mkdir(parents=True)
+    nbformat.write(lab, tmp_path / "_build/labs/dots/dots.ipynb")
+
+    (path,) = script.write_given()
+    ran = nbformat.read(path, 4)
+    assert [cell.source for cell in ran.cells] == ["# Dots\n\nLook.", "source of given"]
+    ran.cells[1].outputs = [
+        nbformat.v4.new_output("stream", text="right on 7"),
+        nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8=", "text/plain": "Figure"}),
+    ]
+    page = course_site.lab_page("dots", lab, ran, {})
+    before, shown = page.split("source of given")
+    assert "right on 7" not in before
+    shown, _ = shown.split("source of task")
+    assert "```text\nright on 7\n```" in shown
+    picture = f"_build/jupyter_execute/{given.id}.png"
+    assert f"```{{image}} /{picture}\n:alt: A dot.\n```" in shown
+    assert (tmp_path / picture).read_bytes() == b"hello"

@@ -1,5 +1,6 @@
 """What the site needs beyond Jupyter Book: MathJax, icons, explorables, times, labs."""
 
+import base64
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from pictures import (
     ROOT,
     STATIC,
     Gallery,
+    executed,
     executed_notebooks,
     figures_of,
     lossless,
@@ -33,7 +35,13 @@ sys.path.insert(0, str(ROOT / "book/explorables"))
 import bundle as explorables
 
 LABS = ROOT / "_build" / "labs"  # as notebooks/labs/tools/release.py wrote them: no solutions
+GIVEN = ROOT / "_build" / "given"  # those of their cells that execute.py ran
 NPM = ROOT / ".venv/npm/node_modules"
+
+
+def alt_of(cell):
+    """The words for the picture of a cell."""
+    return cell.metadata["mystnb"]["image"]["alt"]
 
 
 class Explorable(SphinxDirective):
@@ -52,7 +60,7 @@ class Explorable(SphinxDirective):
                     continue
                 (png,) = figures_of(cell)
                 (folder / f"{name}.webp").write_bytes(lossless(png))
-                alt = escape(cell.metadata["mystnb"]["image"]["alt"])
+                alt = escape(alt_of(cell))
                 figure = f'<img src="../_static/gallery/{name}.webp" alt="{alt}">'
                 return [nodes.raw("", explorables.element(name, figure), format="html")]
         raise self.error(f"no notebook has a cell with the metadata explorable: {name}")
@@ -90,6 +98,8 @@ class ExecutionTable(SphinxDirective):
                 continue
             title = title_of(nbformat.read(path, 4))
             page = f"../{path.relative_to(ROOT).with_suffix('.html').as_posix()}"
+            if path.parent.name == "given":
+                page = f"lab_{path.stem}.html"
             seconds.append(figure["processor"])
             rows.append(
                 f'<tr><td><a href="{page}">{escape(title)}</a></td>'
@@ -121,12 +131,17 @@ def fill_in_lab(app, docname, source):
         path = LABS / asked[1] / f"{asked[1]}.ipynb"
         app.env.note_dependency(str(path))
         shutil.copytree(path.parent, STATIC / "labs", dirs_exist_ok=True)
-        page = lab_page(asked[1], nbformat.read(path, 4), app.config.html_theme_options)
+        notebook, given = nbformat.read(path, 4), executed(GIVEN / path.name)
+        page = lab_page(asked[1], notebook, given, app.config.html_theme_options)
         source[0] = source[0].replace(asked[0], page)
 
 
-def lab_page(name, notebook, theme):
-    """A lab as Markdown: its title, where to get it, its text, and its code as students see it."""
+def lab_page(name, notebook, given, theme):
+    """A lab as Markdown: its title, where to get it, its text, and its code as students see it.
+
+    Cells of `given`, its notebook of those that run as they are, are followed by what they put out.
+    """
+    outputs = {cell.id: cell.get("outputs", []) for cell in given.cells}
     links = f'<a href="../_static/labs/{name}.ipynb" download>Download the notebook</a>'
     if repository := theme.get("repository_url"):
         place = repository.rstrip("/").removeprefix("https://github.com/") + "/blob/labs"
@@ -138,9 +153,25 @@ def lab_page(name, notebook, theme):
         marks = cell.metadata.get("nbgrader", {})
         if cell.cell_type == "code" and marks.get("grade_id") != "setup":
             parts.append(f"```python\n{cell.source}\n```")
+            parts += [output_block(output, cell) for output in outputs.get(cell.id, [])]
         elif cell.cell_type == "markdown":
             parts.append(f"*{cell.source}*" if marks else at_home(cell.source, name))
     return "\n\n".join(parts)
+
+
+def output_block(output, cell):
+    """What a cell put out as Markdown: its text, its table, or its picture."""
+    data = output.get("data", {})
+    if png := data.get("image/png"):
+        picture = Path("_build/jupyter_execute") / f"{cell.id}.png"  # where `sharpen` looks
+        (ROOT / picture).parent.mkdir(exist_ok=True)
+        (ROOT / picture).write_bytes(base64.b64decode(png))
+        inner = f"```{{image}} /{picture.as_posix()}\n:alt: {alt_of(cell)}\n```"
+    elif "text/html" in data:
+        inner = f"```{{raw}} html\n{data['text/html']}\n```"
+    else:
+        inner = f"```text\n{output.get('text') or data.get('text/plain', '')}\n```"
+    return f"````{{container}} cell_output\n{inner}\n````"
 
 
 def at_home(markdown, name):

@@ -26,6 +26,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"
+GIVEN = BUILD / "given"
 TIMEOUT = 600  # seconds for one cell
 # As many notebooks run as there are cores. Several threads each would wait for each other (for
 # small matrices most of the time: a chapter took three times as long), and round by their number.
@@ -122,13 +123,35 @@ def describe(notebook, index, error):
     )
 
 
+def is_given(cell):
+    """Whether a lab's cell of code runs as it is, with nothing that students have to write."""
+    marks = cell.metadata.get("nbgrader", {})
+    return cell.cell_type == "code" and marks and not (marks["grade"] or marks["solution"])
+
+
+def write_given():
+    """Write the cells that each lab gives, whose outputs its page shows, as notebooks; return them.
+
+    The labs are those that release.py wrote.
+    """
+    written = []
+    for path in sorted((BUILD / "labs").glob("*/*.ipynb")):
+        if path.stem == path.parent.name:  # not one of the variants for a class's students
+            notebook = nbformat.read(path, 4)
+            notebook.cells = [notebook.cells[0], *filter(is_given, notebook.cells)]
+            written.append(GIVEN / path.name)
+            GIVEN.mkdir(exist_ok=True)
+            nbformat.write(notebook, written[-1])
+    return written
+
+
 def pages():
-    """The notebooks of the site: the chapters, and the pages of book/ that run code.
+    """The notebooks of the site: chapters, the pages of book/ that run code, what labs give.
 
     In the end, the shortest, which are the first chapters: one core waits for the other less.
     """
     found = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.ipynb")]
-    return sorted(found, reverse=True)
+    return write_given() + sorted(found, reverse=True)
 
 
 def execute_apart(path, running):

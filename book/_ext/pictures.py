@@ -18,12 +18,16 @@ CARD = (304, 176)  # CSS pixels of a card's picture
 SHARP = 2  # picture pixels for a CSS pixel, as execute.py has Matplotlib draw them
 
 
+def executed(path):
+    """A notebook as it was executed."""
+    cache = get_cache(ROOT / "_build/.jupyter_cache")
+    return cache.merge_match_into_notebook(nbformat.read(path, 4))[1]
+
+
 def executed_notebooks():
     """Each chapter's path with the notebook as it was executed, in the order of the chapters."""
-    cache = get_cache(ROOT / "_build/.jupyter_cache")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, 4)
-        yield path, cache.merge_match_into_notebook(notebook)[1]
+        yield path, executed(path)
 
 
 def is_gallery(cell):
