@@ -43,8 +43,10 @@ help:
 env: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml book/package-lock.json
-	@test -n "$(PYTHON)" || { echo "This needs Python 3.11, 3.12 or 3.13. \
-	Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "This needs Python \
+	3.11, 3.12 or 3.13; for 3.14 there is no TensorFlow yet. Install one, or name it: \
+	make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Making the environment in .venv (about 4 GB, a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock

@@ -1,6 +1,7 @@
 """pyproject.toml, environment.yml and the lock say the same; the wheel works on its own."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -161,6 +162,22 @@ def test_readme_and_guide_give_the_same_commands_and_each_is_there():
         if target not in targets
     }
     assert not asked
+
+
+@pytest.mark.parametrize("python", ["of-another-version", "not-there"])
+def test_a_python_that_does_not_fit_is_told_so_before_anything_is_made(python, tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    other = tmp_path / "of-another-version"
+    other.write_text("#!/bin/sh\nexit 1\n")  # what Python says that is asked for 3.11 to 3.13
+    other.chmod(0o755)
+    (tmp_path / "book").mkdir()
+    for name in ("requirements.lock", "pyproject.toml", "book/package-lock.json"):
+        (tmp_path / name).touch()
+    command = ["make", "env", f"PYTHON=./{python}"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode
+    assert "This needs Python 3.11, 3.12 or 3.13" in run.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_without_make_the_environment_is_made_as_make_makes_it():
