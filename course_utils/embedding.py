@@ -93,7 +93,7 @@ def project(features, method="pca", seed=0, *, perplexity=None, n_neighbors=None
         "pca" keeps the two directions of largest variance; it is a linear map, and its signs are
         such that in either direction the largest weight is positive. "tsne" and "umap" keep
         close neighbours close; neither the distances between far points nor the sizes and
-        densities of groups mean anything.
+        densities of groups need mean anything.
     seed : int
         Of the random numbers of UMAP; t-SNE starts from the map of PCA and draws hardly any, PCA
         none. The same seed gives the same map on the same machine.
