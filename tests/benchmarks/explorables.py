@@ -1,4 +1,4 @@
-"""How long an explorable takes from an input to its new answer, and whether its memory grows.
+"""How long an explorable takes from an input to its new answer, what it weighs, whether it grows.
 
 Needs Chromium: python tests/benchmarks/explorables.py [inputs] [minutes of use]
 An input is a touch of the stage, or a movement of the first slider where there is no stage, or
@@ -8,6 +8,7 @@ answer, the wait for the next picture of the screen included.
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -19,13 +20,16 @@ sys.path.insert(0, str(ROOT / "book/explorables"))
 
 import bundle
 
+PAUSE = 600  # milliseconds between the inputs of one who uses an explorable
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 TEXT = """Milliseconds from an input to the new answer in the page, in Chromium without a graphics \
 card: the median, and what 95 % of {inputs} inputs stay below; then the same with the processor \
-throttled by four. The wait for the next picture of the screen, up to 17 ms, is included. Memory \
-is that of the page's objects after use for {minutes:g} minutes beside that before, \
-garbage collected.
+throttled by four. The wait for the next picture of the screen, up to 17 ms, is included. Then \
+what is loaded when the reader comes near, networks and pictures included; before, it is \
+{before:.0f} kB, for all explorables of a page together. Memory is that of the page's objects, \
+garbage collected, before and after use for {minutes:g} minutes with an input every {pause:g} \
+milliseconds, all of them side by side.
 
 {rows}
 """
@@ -76,6 +80,13 @@ def measure(page, inputs, throttled=1):
     return times
 
 
+def kilobytes(page, folder):
+    """What the page has loaded, from the disk."""
+    names = page.evaluate("[...document.scripts].map((one) => one.src)")
+    files = [folder / name.removeprefix(folder.as_uri() + "/") for name in names if name]
+    return sum(file.stat().st_size for file in files) / 1000
+
+
 def megabytes(page):
     """The memory of the page's objects, once what is no longer needed is gone."""
     tools = page.context.new_cdp_session(page)
@@ -83,20 +94,39 @@ def megabytes(page):
     return tools.send("Runtime.getHeapUsage")["usedSize"] / 2**20
 
 
-def one(browser, address, inputs, minutes):
-    """The row of one explorable: its times, and its memory before and after."""
+def opened(browser, address):
+    """A page of a process of its own, with its explorable alive and tried."""
     page = browser.new_page()
     page.goto(address)
     page.mouse.move(5, 5)
     page.wait_for_selector("[data-alive]")
     measure(page, 20)
-    before = megabytes(page)
+    return page
+
+
+def speeds(browser, address, inputs, folder):
+    """Median and 95 % of the times, plain and throttled, and what was loaded."""
+    page = opened(browser, address)
     plain, slow = measure(page, inputs), measure(page, inputs, 4)
-    for _ in range(round(minutes * 10)):
-        measure(page, 100)  # of 6 seconds
-    after = megabytes(page)
+    row = [f(times) for times in (plain, slow) for f in (median, _most)]
+    row.append(kilobytes(page, folder))
     page.close()
-    return [*(f(times) for times in (plain, slow) for f in (median, _most)), before, after]
+    return row
+
+
+def growth(browser, addresses, minutes):
+    """The memory of each page before and after, all of them in use at once."""
+    pages = [opened(browser, address) for address in addresses]
+    before = [megabytes(page) for page in pages]
+    for page in pages:
+        page.evaluate(f"(use) => {{ ({MOVE})(use) }}", [round(minutes * 60_000 / PAUSE), PAUSE])
+    time.sleep(minutes * 60)
+    for page in pages:
+        page.wait_for_timeout(PAUSE)
+    after = [megabytes(page) for page in pages]
+    for page in pages:
+        page.close()
+    return zip(before, after, strict=True)
 
 
 def _most(times):
@@ -108,19 +138,32 @@ def main(inputs=100, minutes=1.0):
     if program is None:
         print("There is no Chromium to measure the explorables in.")
         return
-    rows = {}
+    names = bundle.names()
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
-        folder = Path(folder)
+        folder = Path(folder).resolve()
         bundle.build(folder / "explorables")
+        always = [folder / "explorables" / name for name in ("loader.js", "explorables.css")]
+        before = sum(file.stat().st_size for file in always) / 1000
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for name in bundle.names():
-            address = bundle.write_page(folder, name).as_uri()
-            rows[name] = one(browser, address, inputs, minutes)
+        addresses = [bundle.write_page(folder, name).as_uri() for name in names]
+        rows = [speeds(browser, address, inputs, folder) for address in addresses]
+        memory = growth(browser, addresses, minutes)
+        rows = {name: [*row, *mb] for name, row, mb in zip(names, rows, memory, strict=True)}
         browser.close()
-    header = ["", "median", "95 %", "median, slowed", "95 %, slowed", "MB before", "MB after"]
-    lines = [[f"`{name}`", *(f"{x:.1f}" for x in row)] for name, row in rows.items()]
-    text = TEXT.format(inputs=inputs, minutes=minutes, rows=table(header, lines))
-    publish("explorables", "Explorables", text, {"milliseconds and MB": rows})
+    times = ["median", "95 %", "median, slowed", "95 %, slowed"]
+    header = ["", *times, "kB", "MB before", "MB after"]
+    lines = [
+        [
+            f"`{name}`",
+            *(f"{x:.1f}" for x in row[:4]),
+            f"{row[4]:.0f}",
+            *(f"{x:.1f}" for x in row[5:]),
+        ]
+        for name, row in rows.items()
+    ]
+    filled = {"inputs": inputs, "minutes": minutes, "pause": PAUSE, "before": before}
+    text = TEXT.format(rows=table(header, lines), **filled)
+    publish("explorables", "Explorables", text, {"milliseconds, kB and MB": rows})
 
 
 if __name__ == "__main__":

@@ -37,19 +37,21 @@ export function makeCanvas([rows, columns], label, scale = 8) {
 
 // An image in 0..1, of one channel or three.
 export function drawImage(canvas, image, [rows, columns, channels]) {
-  drawPixels(canvas, rows, columns, (pixel, c) => 255 * image[pixel * channels + (channels === 3 ? c : 0)]);
+  drawPixels(canvas, rows, columns, (data, at, pixel) => {
+    for (let c = 0; c < 3; c++) data[at + c] = 255 * image[pixel * channels + (channels === 3 ? c : 0)];
+  });
 }
 
 // A heat map over its image in grey. A signed one has its zero in the middle of the colours and
 // reaches to the largest absolute value; another goes from 0 to its largest. Returns that value.
 export function drawMap(canvas, map, image, [rows, columns, channels], options = {}) {
   const { table = "signed", alpha = 0.75, limit = largestOf(map) } = options;
-  drawPixels(canvas, rows, columns, (pixel, c) => {
+  drawPixels(canvas, rows, columns, (data, at, pixel) => {
     let grey = 0;
     for (let k = 0; k < channels; k++) grey += (255 * image[pixel * channels + k]) / channels;
     const part = limit ? map[pixel] / limit : 0, value = table === "signed" ? (part + 1) / 2 : part;
     const shade = Math.round(Math.min(Math.max(value, 0), 1) * (SHADES - 1));
-    return alpha * shades[table][3 * shade + c] + (1 - alpha) * grey;
+    for (let c = 0; c < 3; c++) data[at + c] = alpha * shades[table][3 * shade + c] + (1 - alpha) * grey;
   });
   return limit;
 }
@@ -88,13 +90,16 @@ function line(context, x, y, across, down) {
   context.lineTo(x + across, y + down);
 }
 
-// What a pixel has of a channel, in 0..255, is asked number by number: lists for each would be slow.
-function drawPixels(canvas, rows, columns, valueOf) {
+// `paint(data, at, pixel)` writes a pixel's three channels, in 0..255: lists for each would be slow.
+function drawPixels(canvas, rows, columns, paint) {
   const small = document.createElement("canvas");
   small.width = columns;
   small.height = rows;
   const picture = new ImageData(columns, rows), { data } = picture;
-  for (let i = 0; i < data.length; i++) data[i] = i % 4 === 3 ? 255 : valueOf(i >> 2, i % 4);
+  for (let pixel = 0, at = 0; at < data.length; pixel++, at += 4) {
+    paint(data, at, pixel);
+    data[at + 3] = 255;
+  }
   small.getContext("2d").putImageData(picture, 0, 0);
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
