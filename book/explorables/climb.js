@@ -200,8 +200,8 @@ explorable("climb", async (live, root) => {
         make("b", {}, "The real digit most like it")), nearest, alike)),
     plot, make("p", { className: "hint" }, "The network's probability of the digit after each step, from 0 to 1."),
     status,
-    make("p", {}, "Another network finds grey rectangles, and its logit is above 0 where it sees one. Here " +
-      "is a picture without any: paint one, and see how small it may be."),
+    make("p", {}, "Another network, the finder, looks for grey rectangles; its logit is above 0 where it sees " +
+      "one. Here is a picture without any: paint one, and see how small it may be."),
     make("div", { className: "columns" },
       make("div", { className: "column" }, field),
       make("div", { className: "column" },

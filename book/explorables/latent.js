@@ -33,8 +33,8 @@ explorable("latent", async (live, root) => {
   const go = button("", climb);
   const fetched = button("Ask the chapter's network (fetches 2.4 MB)", fetchNetwork);
   const status = statusLine();
-  const task = challenge("Beyond the outer ring nobody trained the generator. Find a place out there " +
-    "of which the classifier is at least 99 % sure.");
+  const task = challenge("Beyond the outer ring there is hardly a vector that the generator was made for. " +
+    "Find a place out there of which the classifier is at least 99 % sure.");
   const show = oncePerFrame(draw);
   const canvas = stage(makeCanvas([CELLS, CELLS], "", SCALE), [CELLS * SCALE, CELLS * SCALE], {
     label: "The plane. Arrow keys move by a quarter, with Shift by one.",
@@ -203,9 +203,11 @@ explorable("latent", async (live, root) => {
 
   live.append(
     make("p", { className: "question" },
-      "What does the generator draw, and where does the classifier see what?"),
-    make("div", { className: "controls" }, east, north,
-      make("label", { className: "check" }, price, "length has a price")),
+      "What does a classifier call what a generator draws?"),
+    make("p", {}, "The generator makes a picture of twelve numbers, the latent vector. Each place of this " +
+      "plane is such a vector, 0 in the middle; colour and digit are the classifier's answer. A climb " +
+      "changes the vector, step by step, so that the score for a digit, its logit, rises."),
+    make("div", { className: "controls" }, east, north),
     make("div", { className: "columns plane" },
       make("div", { className: "column" }, canvas,
         make("p", { className: "hint" }, "Point at the plane, drag, or use the arrow keys. Solid " +
@@ -218,7 +220,9 @@ explorable("latent", async (live, root) => {
           make("p", { className: "title" }, make("b", {}, "Drawn at the star")), found, end))),
     make("div", { className: "buttons" }, go, button("Reset", reset)),
     asked,
-    more("More settings", steps, right, up, fetched), status, task);
+    more("More settings", make("label", { className: "check" }, price, "length has a price"),
+      make("p", { className: "hint" }, "With a price, a climb's score is lowered by the vector's length."),
+      steps, right, up, fetched), status, task);
 
   function reset() {
     east.value = "3";

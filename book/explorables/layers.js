@@ -83,13 +83,16 @@ explorable("layers", async (live, root) => {
   }
 
   live.append(
-    make("p", { className: "question" }, "What does a layer group its clips by, and what does only the map?"),
+    make("p", { className: "question" }, "Which groups does a layer make, and which only the map?"),
+    make("p", {}, "120 clips, six speakers, ten sentences. A network turns each clip into many numbers, layer " +
+      "by layer. A map by t-SNE puts those near each other whose numbers are; perplexity is about how many " +
+      "neighbours it heeds."),
     what, layer, perplexity,
     make("div", { className: "pair" }, ...maps.map(({ name, canvas, caption }) =>
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, `Coloured by ${name}`)), canvas, caption))),
-    make("p", { className: "hint" }, "120 clips, six speakers, ten sentences. The maps are by t-SNE " +
-      "and were made beforehand with the package; each is turned to lie on the one before it."),
+    make("p", { className: "hint" }, "The maps were made beforehand with the package; each is turned to lie " +
+      "on the one before it."),
     make("div", { className: "buttons" }, button("Reset", () => {
       what.value = "trained";
       layer.value = 1;
