@@ -22,7 +22,7 @@ LESS = {
     # A picture for each step; the words between them say how far it can be believed.
     **dict.fromkeys(("00", "01", "03", "04", "08", "09", "12", "14", "16", "21"), 0.15),
     # Their evidence is numbers: means and intervals over seeds, scenes, digits and networks.
-    **dict.fromkeys(("05", "06", "11", "15", "18", "20"), 0.09),
+    **dict.fromkeys(("05", "06", "11", "15", "18", "19", "20"), 0.09),
     # Probes, slopes and interventions, each a number with its null.
     "17": 0.07,
     # Arithmetic on three units, which a reader can follow with a pencil.
