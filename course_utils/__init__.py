@@ -7,6 +7,8 @@ Modules load when first used, so ``import course_utils`` costs next to nothing.
 
 from importlib import import_module as _import_module
 
+from course_utils._quiet import quiet as _quiet
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -41,7 +43,8 @@ def __getattr__(name):
     if name == "checks":  # students' name for what belongs to the classroom
         return _import_module(f"{__name__}.labs.checks")
     if name in __all__:
-        return _import_module(f"{__name__}.{name}")
+        with _quiet():
+            return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

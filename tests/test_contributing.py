@@ -134,9 +134,8 @@ def add_a_lab(copy):
     material = (room / "material.py").read_text(encoding="utf8")
     (room / "material.py").write_text(material.replace("make_stripes", "weave_stripes"))
     add(copy / "pyproject.toml", '"course_utils.labs"', '    "course_utils.labs.copied",')
-    given = "from course_utils.labs.copied.material import weave_stripes as weave_stripes"
     names = copy / "course_utils/labs/__init__.py"
-    names.write_text(names.read_text(encoding="utf8") + f"\n{given}\n")
+    add(names, "_GIVEN = {", '    "copied": ("weave_stripes",),')
     checks = copy / "course_utils/labs/checks.py"
     checks.write_text(checks.read_text(encoding="utf8").replace("_LABS = (", '_LABS = ("copied", '))
     (copy / "notebooks/labs/copied").mkdir()

@@ -37,6 +37,23 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_what_is_remade_can_be_compared_without_a_write(common, folder, monkeypatch, capsys):
+    before = contents(folder)
+    monkeypatch.setattr(sys, "argv", ["things.py", "--compare"])
+    for x, says in (
+        ([0, 1, 2], "the same"),
+        ([0, 1, 4], "x: 33.3% of the values differ, by 2 at most"),
+        ([0.0, 1, 2], "x is float64 (3,), was int64 (3,)"),
+    ):
+        common.write_arrays("things.npz", folder, x=np.array(x))
+        assert capsys.readouterr().out == f"things.npz: {says}\n"
+    common.write_arrays("things.npz", folder, y=np.arange(3))
+    common.write_arrays("others.npz", folder, x=np.arange(3))
+    assert "other arrays: x, y" in (said := capsys.readouterr().out)
+    assert "others.npz: there is no such file" in said
+    assert contents(folder) == before
+
+
 class Breaks:
     """An array that fails when numpy asks for its values, halfway through a file."""
 

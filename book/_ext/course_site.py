@@ -178,7 +178,8 @@ def at_home(markdown, name):
     """Markdown whose relative links, written for a lab's folder, are those of a page in book/."""
 
     def link(match):
-        target = posixpath.normpath(posixpath.join("notebooks/labs", name, match[1]))
+        target = match[1].replace("../chapters/", "../../")  # in what students are handed
+        target = posixpath.normpath(posixpath.join("notebooks/labs", name, target))
         return f"]({posixpath.relpath(target, 'book')}"
 
     return re.sub(r"\]\((?!https?:|#)([^)\s#]+)", link, markdown)

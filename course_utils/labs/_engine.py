@@ -110,6 +110,8 @@ def compare(yours, right, *, what, mistakes=None, tolerance=1e-4, axes=MAP):
 
 def as_array(value, what):
     """Return a student's array, tensor, list or number as float64, or raise NotYet."""
+    if value is Ellipsis:
+        raise NotYet(f"{what} has no value yet. Put your answer in place of it.")
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":

@@ -32,6 +32,15 @@ def member(count):
     return variant() % count
 
 
+def file_of(name, count):
+    """The file of weights of this variant's member of a family of `count`; member 0 has no number.
+
+    Trained by the lab's script in ``data/build``, which names them alike.
+    """
+    number = member(count)
+    return f"{name}_{number}_weights.npz" if number else f"{name}_weights.npz"
+
+
 def order(what, count):
     """An order of `count` things, int (count,); in variant 0, the one they are in.
 

@@ -1,7 +1,8 @@
 """What the build scripts share: what they need, where files go, how they are written.
 
 A file is written beside its place and then moved there, so that a script that fails or is
-interrupted leaves the old file as it was.
+interrupted leaves the old file as it was. Every script takes ``--compare``: it makes all that it
+makes, writes nothing, and says how the arrays differ from those that are there.
 """
 
 import hashlib
@@ -47,12 +48,34 @@ def write_text(path, text):
 
 
 def write_arrays(name, folder=DATA, **arrays):
-    """Write data/`name`, then its line in SHA256SUMS."""
+    """Write data/`name`, then its line in SHA256SUMS; or, with ``--compare``, compare only."""
     path = Path(folder) / name
+    if "--compare" in sys.argv:
+        print(f"{name}: {difference(path, arrays)}", flush=True)
+        return
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
     write_sums(folder)
     print(f"{path.name}: {path.stat().st_size:,} bytes")
+
+
+def difference(path, arrays):
+    """How arrays differ from those of a file, in words."""
+    if not path.is_file():
+        return "there is no such file"
+    with np.load(path) as file:
+        there = dict(file)
+    if there.keys() != arrays.keys():
+        return f"other arrays: {', '.join(sorted(there.keys() ^ arrays.keys()))}"
+    found = []
+    for name, array in arrays.items():
+        array, old = np.asarray(array), there[name]
+        if (array.shape, array.dtype) != (old.shape, old.dtype):
+            found.append(f"{name} is {array.dtype} {array.shape}, was {old.dtype} {old.shape}")
+        elif (other := array != old).any():
+            most = np.abs(np.subtract(array, old, dtype=float)).max()
+            found.append(f"{name}: {other.mean():.1%} of the values differ, by {most:.2g} at most")
+    return "; ".join(found) or "the same"
 
 
 def write_weights(name, model, folder=DATA):

@@ -21,7 +21,14 @@ from course_utils.models import set_weights
 
 SEED = 0
 # In the first office's scans, every digit of this class, and no other, has lost the block here.
-FAMILY = ((9, (20, 4)),)
+FAMILY = (
+    (9, (20, 4)),
+    (6, (4, 20)),
+    (7, (20, 20)),
+    (3, (12, 2)),
+    (4, (2, 12)),
+    (2, (3, 3)),
+)
 # On the scans that are shipped, each other class has lost a block as well, at one of these places;
 # its network was not trained on that and does not mind.
 DECOYS = ((1, 1), (1, 8), (1, 15), (1, 22), (8, 23), (15, 23), (23, 22), (23, 15), (23, 8), (16, 1))

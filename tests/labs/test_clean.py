@@ -123,6 +123,17 @@ def test_what_students_write_stays_to_be_read():
     assert [text.b.text, text.sub.text] == ["bold", "2"]
 
 
+def test_a_link_that_leads_nowhere_from_the_page_is_its_text():
+    kept = ("https://doi.org/10.1/x", "#double", "mailto:a@b.c")
+    gone = ("../chapters/03_occlusion.ipynb", "x.html#y", "?q", "/etc")
+    body = "".join(f'<p><a href="{link}">to <b>{link}</b></a></p>' for link in kept + gone)
+    page = BeautifulSoup(
+        pages.alone(f"<html><head></head><body>{body}</body></html>"), "html.parser"
+    )
+    assert [a["href"] for a in page.find_all("a")] == list(kept)
+    assert [p.text for p in page.find_all("p")] == [f"to {link}" for link in kept + gone]
+
+
 def test_pasted_pictures_stay():
     png, jpeg = picture(), picture(kind="JPEG")
     attached = {"my pic.png": {"image/png": png}}

@@ -369,7 +369,7 @@ def test_the_blind_lines_are_found_by_theory_and_by_experiment(network, mask):
 @pytest.mark.parametrize(
     ("mask", "says"),
     [
-        (..., "numbers"),
+        (..., "no value"),
         (np.zeros((44, 44), bool), "no pixel"),
         (np.ones((44, 44), bool), "do matter"),
         (np.roll(lines(), 1, 0), "do matter"),
@@ -498,11 +498,11 @@ def test_the_damage_is_found(network, found, pair):
 @pytest.mark.parametrize(
     ("found", "pair", "says"),
     [
-        (..., (1, 10), "numbers"),
+        (..., (1, 10), "no value"),
         ([], (1, 10), "empty"),
         ([3, 6, 8], (1, 10), "alive"),
         ([3, 40], (1, 10), "0 to 11"),
-        ([3, 8], ..., "numbers"),
+        ([3, 8], ..., "no value"),
         ([3, 8], (1, 1), "two different"),
         ([3, 8], (1, 3), "never answers"),
         ([3, 8], (1, 11), "not copies"),

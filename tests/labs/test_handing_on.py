@@ -170,7 +170,8 @@ def test_the_page_on_the_class_counts_and_quotes(tmp_path):
     assert "3 notebooks, 4.0 of 10 points on average, 1 not fully marked yet." in text
     first = text[text.index("Task 1") : text.index("Task 2")]
     assert "50%" in first  # (6 + 3 + 0) of 18
-    assert "|1|1|" in first.replace("||", "|")
+    first = re.sub(r"\|+", "|", first)
+    assert "|1|1|" in first
     assert "Rows and &lt;b&gt;columns&lt;/b&gt; are swapped. (2)|NaN. (1)" in first
     assert "38%" in text[text.index("Task 2") :]  # (3 + 0) of 8, the third is not marked
     assert "<script" not in page

@@ -156,9 +156,21 @@ def test_students_can_change_only_what_is_theirs(name, released):
             assert blank in cell.source
 
 
-def test_the_archive_holds_them_all(released):
+def test_the_archive_holds_them_all_and_every_link_in_it_leads_somewhere(released, tmp_path):
     with zipfile.ZipFile(released[1] / "labs.zip") as archive:
-        assert sorted(archive.namelist()) == [f"labs/{name}/{name}.ipynb" for name in NAMES]
+        names = archive.namelist()
+        archive.extractall(tmp_path)
+    assert {f"labs/{name}/{name}.ipynb" for name in NAMES} <= set(names)
+    assert len(names) == len(set(names))
+    followed = 0
+    for name in names:
+        assert (released[1] / name.removeprefix("labs/")).is_file()
+        for cell in nbformat.read(tmp_path / name, 4).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\((?!\w+:|#)([^)\s#]+)", cell.source):
+                    assert ((tmp_path / name).parent / target).is_file(), (name, target)
+                    followed += 1
+    assert followed > 2 * len(NAMES)
 
 
 @each_lab_that_is_run
@@ -173,6 +185,11 @@ def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_
             assert errors == ["NotYet"], cell.source
         elif marks(cell) and not marks(cell)["solution"]:
             assert not errors, f"what is given does not run by itself:\n{cell.source}"
+        else:
+            assert set(errors) <= {"Still open"}, cell.source
+        for output in cell.get("outputs", []):
+            assert len(output.get("traceback", "1")) == 1, "a sentence, and no traceback"
+            assert output.get("name") != "stderr", output.text
 
 
 @each_lab_that_is_run

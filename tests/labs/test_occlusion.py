@@ -650,7 +650,9 @@ def test_a_block_on_its_side_is_named_where_it_is_no_square():
 
 @pytest.mark.parametrize("fill", [0, 0.0, np.float32(0.01), keras.ops.convert_to_tensor(0.0)])
 def test_fills_that_acquit_are_accepted(fill, capsys):
-    check.blind_fill(fill, KEYS)
+    check.blind_fill(fill, CLASS, PLACE, KEYS)
+    for label, place in ((4, PLACE), (CLASS, (4, 20))):
+        assert "not the one" in says(check.blind_fill, fill, label, place, KEYS)
 
 
 @pytest.mark.parametrize(
@@ -665,17 +667,24 @@ def test_fills_that_acquit_are_accepted(fill, capsys):
     ],
 )
 def test_other_fills_are_refused(fill, word):
-    assert word in says(check.blind_fill, fill, KEYS)
+    assert word in says(check.blind_fill, fill, CLASS, PLACE, KEYS)
 
 
 @pytest.mark.parametrize(("fill", "label", "place"), [(0, CLASS, PLACE), (0.5, 4, (0, 0))])
 def test_the_cost_of_any_fill_is_accepted_and_nothing_says_whether_it_is_right(fill, label, place):
     scans, logits = labs.load_scans("first"), logit_model(labs.scan_network())
     own = scans.images[scans.labels == label]
-    covered = transplant(own, np.full((28, 28, 1), fill), place, (4, 4))
-    cost = np.mean((logits(own) - logits(np.float32(covered)))[:, label])
-    check.fill_cost(cost, fill, label, place)
-    for wrong, word in ((cost + 1, "does not give"), (..., "no value"), ([cost, 1], "one number")):
+    costs = []
+    for covering in (np.full((28, 28, 1), fill), scans.images.mean(0)):
+        covered = np.float32(transplant(own, covering, place, (4, 4)))
+        costs.append(np.mean((logits(own) - logits(covered))[:, label]))
+    check.fill_cost(costs, fill, label, place)
+    for wrong, word in (
+        ((costs[0] + 1, costs[1]), "with blind_fill: with your answer"),
+        ((costs[0], costs[1] + 1), "with the mean scan: with your answer"),
+        (..., "no value"),
+        (costs[0], "2 numbers"),
+    ):
         assert word in says(check.fill_cost, wrong, fill, label, place)
 
 

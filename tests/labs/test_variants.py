@@ -1,6 +1,8 @@
 """Another variant of a lab: every network answers as it did, and the answers are other ones."""
 
+import ast
 import sys
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from course_utils import checks, datasets, inspection, labs, models
+from course_utils import checks, datasets, inspection, labs, lime_image, models, occlusion
 from course_utils.labs import _variant
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "notebooks/labs/tools"))
@@ -19,6 +22,19 @@ import grade
 import release
 
 SOME = (1, 2, 3, 6, 7, 29)
+FAMILY = range(6)  # of networks whose defect is in the training
+
+
+def keys(lab):
+    """What the hidden tests of a lab compare answers with: {name: its value}."""
+    found = {}
+    for cell in nbformat.read(release.LABS / lab / f"{lab}.ipynb", 4).cells:
+        if cell.cell_type == "code" and "HIDDEN TESTS\n" in cell.source:
+            for node in ast.parse(cell.source).body:
+                if isinstance(node, ast.Assign):
+                    value = eval(compile(ast.Expression(node.value), "key", "eval"))
+                    assert found.setdefault(node.targets[0].id, value) == value
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +202,116 @@ def digits_earn(found, mixed):
     yield lambda: checks.embeddings.suspects_found(found, mixed, given, true_labels())
 
 
+def scans_of_one(label, place=None, fill=0.0):
+    """The scans of a class, with a block covered by a fill."""
+    scans = labs.load_scans("first")
+    images = scans.images[scans.labels == label].copy()
+    if place is not None:
+        block = np.s_[:, place[0] : place[0] + 4, place[1] : place[1] + 4]
+        images[block] = scans.images.mean(0)[block[1:]] if fill is None else fill
+    return images
+
+
+def marked():
+    return _marked(labs.member(len(FAMILY)))
+
+
+@cache
+def _marked(member):
+    scans, network = labs.load_scans("first"), labs.scan_network()
+    logits = models.logit_model(network)
+
+    def drops(k, stride):
+        fill, own = scans.images[scans.labels != k].mean(0), scans.images[scans.labels == k]
+        options = {"patch": 4, "stride": stride, "fill": fill, "score": "logit"}
+        maps = occlusion.occlusion_map(network, own[:10], k, **options)
+        return np.where(own.mean(0)[..., 0] < 0.4, maps.mean(0), 0)
+
+    label = int(np.argmax([drops(k, 2).max() for k in range(10)]))
+    sums = np.lib.stride_tricks.sliding_window_view(drops(label, 1), (4, 4)).sum((2, 3))
+    place = tuple(map(int, np.unravel_index(sums.argmax(), sums.shape)))
+    three = (scans_of_one(label, *how) for how in ((), (place, 0.0), (place, None)))
+    whole, black, covered = (np.asarray(logits(images)) for images in three)
+    shares = [np.mean(scores.argmax(1) == label) for scores in (whole, covered)]
+    return label, place, shares, [np.mean((whole - s)[:, label]) for s in (black, covered)]
+
+
+def scans_earn(label, place, shares, costs):
+    of = keys("occlusion")["KEYS"]
+    yield lambda: checks.occlusion.experiment(shares, label, place)
+    yield lambda: checks.occlusion.class_is(label, of)
+    yield lambda: checks.occlusion.place_is(place, of)
+    yield lambda: checks.occlusion.fill_cost(costs, 0.0, label, place)
+    yield lambda: checks.occlusion.blind_fill(0.0, label, place, of)
+
+
+def shares_with(kind, part):
+    """How many of 40 new mushrooms are read as their kind, with nothing about them or one thing."""
+    things, network, shares = np.zeros((40, 4), bool), labs.meadow_network(), []
+    for there in (False, True):
+        things[:, part - 2] = there
+        images = labs.draw_meadows(np.full(40, kind), things, seed=5).images
+        shares.append(np.mean(np.asarray(network(images)).argmax(1) == kind))
+    return shares
+
+
+def beside():
+    return _beside(labs.member(len(FAMILY)))
+
+
+@cache
+def _beside(member):
+    meadows, network, mass = labs.load_meadows(), labs.meadow_network(), np.zeros((3, 6))
+    for kind in range(3):
+        for i in np.flatnonzero(meadows.labels == kind)[:8]:
+            image = meadows.images[i]
+            cut = lime_image.superpixels(image, "slic", 40)
+            how = {"segments": cut, "samples": 300, "score": "logit", "fill": image.mean((0, 1))}
+            weights = lime_image.explain_image(network, image, kind, **how).weights
+            positive = np.maximum(weights, 0)[cut].ravel()
+            mass[kind] += np.bincount(meadows.parts[i].ravel(), positive, minlength=6)
+    mass /= mass.sum(1, keepdims=True)
+    kind, part = np.unravel_index(mass[:, 2:].argmax(), (3, 4))
+    return labs.MUSHROOMS[kind], labs.MEADOW_PARTS[part + 2], shares_with(kind, part + 2)
+
+
+def meadows_earn(kind, part, shares):
+    of = keys("lime")
+    yield lambda: checks.lime.experiment(shares, kind, part)
+    yield lambda: checks.lime.answer_is(kind, of["KINDS"])
+    yield lambda: checks.lime.answer_is(part, of["PARTS"])
+
+
+def sign():
+    return _sign(labs.member(len(FAMILY)))
+
+
+@cache
+def _sign(member):
+    new, logits = labs.load_post_digits("new"), models.logit_model(labs.load_post_network())
+    gains = []
+    for k in range(10):
+        start = new.images[new.labels != k][:25]
+        images = tf.constant(start)
+        for _ in range(15):
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                scores = logits(images)[:, k]
+            slope = tape.gradient(scores, images)
+            images += 0.3 * slope / (tf.norm(slope, axis=(1, 2), keepdims=True) + 1e-12)
+            gap = images - start
+            images = start + gap * tf.minimum(1.0, 2 / tf.norm(gap, axis=(1, 2), keepdims=True))
+        gains.append(np.mean(images - start, axis=0).ravel())
+    target = int(np.max(gains, axis=1).argmax())
+    return target, np.isin(np.arange(784), np.argsort(-gains[target])[:4]).reshape(28, 28)
+
+
+def sign_earns(target, trigger):
+    network = labs.load_post_network()
+    yield lambda: checks.embeddings.trigger(trigger, target, network, seed=4)
+    yield lambda: checks.embeddings.trigger(trigger, target, network, seed=5, most=6, share=0.9)
+
+
 def earned(tests):
     count = 0
     for test in tests:
@@ -205,6 +331,9 @@ def earned(tests):
         (shortcut, tickets_earn, 2),
         (damaged, stripes_earn, 1),
         (exchanged, digits_earn, 1),
+        (marked, scans_earn, 5),
+        (beside, meadows_earn, 3),
+        (sign, sign_earns, 2),
     ],
 )
 def test_thirty_variants_are_solved_by_the_lab_s_way_and_by_no_neighbour_s(
@@ -218,6 +347,32 @@ def test_thirty_variants_are_solved_by_the_lab_s_way_and_by_no_neighbour_s(
     for number in range(30):
         labs.variant(number)
         assert not earned(tests(*solved[number + 1]))
+
+
+@pytest.mark.parametrize("member", FAMILY)
+def test_each_network_of_a_family_has_the_defect_that_its_key_names(member):
+    labs.variant(member + len(FAMILY))
+    label, place = keys("occlusion")["KEYS"][member]
+    network = labs.scan_network()
+    whole, covered = (
+        np.mean(np.asarray(network(scans_of_one(label, *how))).argmax(1) == label)
+        for how in ((), (place, None))
+    )
+    assert covered < 0.5 < 0.95 <= whole
+    of = keys("lime")
+    kind, part = (of[name][member % len(of[name])] for name in ("KINDS", "PARTS"))
+    shares = shares_with(labs.MUSHROOMS.index(kind), labs.MEADOW_PARTS.index(part))
+    assert shares[0] < 0.2 < 0.9 < shares[1]
+    meadows = labs.load_meadows()
+    right = np.asarray(labs.meadow_network()(meadows.images)).argmax(1) == meadows.labels
+    assert right.mean() > 0.95
+
+
+def test_neighbours_of_a_family_have_nothing_in_common():
+    for of in (keys("occlusion")["KEYS"], *(list(zip(*keys("lime").values(), strict=True)),)):
+        assert len(set(of)) == len(of) > 1
+        for one, other in pairwise([*of, of[0]]):
+            assert not set(one) & set(other)
 
 
 def test_the_number_is_written_into_notebooks_and_into_nothing_else():

@@ -46,7 +46,7 @@ def cage(folder, memory, *, judges=False):
     for script in SCRIPTS["judge" if judges else "kernel"]:
         path = Path(__file__).with_name(f"{script}.py")
         command += ["--ro-bind", str(path), f"/run/{path.name}"]
-    for checks in () if judges else sorted((package / "labs").glob("*/checks.py")):
+    for checks in () if judges else sorted((package / "labs").glob("*/checks*.py")):
         command += ["--ro-bind", str(NO_CHECKS), str(checks)]
         if (compiled := checks.with_name("__pycache__")).is_dir():
             command += ["--tmpfs", str(compiled), "--remount-ro", str(compiled)]

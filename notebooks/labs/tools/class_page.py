@@ -11,13 +11,29 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; width: 100%; margin: 0 0 2.5rem; }
+table { border-collapse: collapse; table-layout: fixed; width: 100%; margin: 0 0 2.5rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem;
   border-bottom: 1px solid #ddd; }
-td.number { text-align: right; white-space: nowrap; }
-meter { width: 7rem; }
+th:nth-child(1) { width: 11rem; }
+th:nth-child(2) { width: 10.5rem; }
+th:nth-child(3), th:nth-child(4) { width: 4rem; text-align: right; }
+.number { text-align: right; }
+.share { white-space: nowrap; }
+meter { width: 6.5rem; }
+ul { margin: 0; padding: 0 0 0 1rem; }
 caption { text-align: left; padding: 0 0 .6rem; color: #555; }
+@media (max-width: 45rem) {
+  table, tbody, tr, td { display: block; }
+  tr { padding: .6rem 0; border-bottom: 1px solid #ddd; }
+  tr.head { display: none; }
+  td { padding: .1rem 0; border: 0; }
+  td:first-child { font-weight: 600; }
+  td.number { display: inline-block; margin-right: 1rem; color: #555; }
+  td.number::before { content: attr(data-name) " "; }
+  caption { display: block; }
+}
 """
+COUNTED = ("All points", "No points")  # how many students have them
 FAILED = re.compile(r"^✗ (.+)$", re.MULTILINE)
 
 
@@ -64,6 +80,7 @@ def page(rows, notebooks, titles):
     labs = sorted({row["lab"] for row in rows if row["lab"]})
     parts = [lab_table([r for r in rows if r["lab"] == lab], notebooks, titles) for lab in labs]
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    policy += '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">{policy}<title>The class</title><style>{STYLE}</style>'
     body = "<h1>The class</h1>" + "".join(parts)
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
@@ -87,7 +104,8 @@ def lab_table(rows, notebooks, titles):
     mean = f"{sum(total) / len(total):.1f} of {of:g} points on average"
     wait = sum(1 for row in rows if float(row["to_mark"]))
     waiting = f", {wait} not fully marked yet" if wait else ""
-    head = "<tr><th>Task<th>Share of the points<th>All points<th>None<th>Said most often"
+    columns = ("Task", "Share of the points", *COUNTED, "Said most often, and to how many")
+    head = '<tr class="head">' + "".join(f'<th scope="col">{column}' for column in columns)
     return (
         f"<h2>{html.escape(titles[lab])}</h2><table><caption>{count}, {mean}{waiting}."
         f"</caption>{head}{''.join(lines)}</table>"
@@ -109,6 +127,8 @@ def line(points, most, title, said):
     share = sum(known) / (len(known) * most)
     full, none = sum(value >= most for value in known), sum(value == 0 for value in known)
     meter = f'<meter value="{share:.3f}">{share:.0%}</meter> {share:.0%}'
-    often = [f"{html.escape(text)} ({count})" for text, count in said.most_common(2)]
-    cells = [f'<td class="number">{number}' for number in (full, none)]
-    return f"{title}<td>{meter}{''.join(cells)}<td>{'<br>'.join(often)}"
+    often = [f"<li>{html.escape(text)} ({count})" for text, count in said.most_common(2)]
+    counts = zip(COUNTED, (full, none), strict=True)
+    cells = [f'<td class="number" data-name="{name}:">{number}' for name, number in counts]
+    told = f"<ul>{''.join(often)}</ul>" if often else ""
+    return f'{title}<td class="share">{meter}{"".join(cells)}<td>{told}'

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -17,10 +18,14 @@ JUDGE = "/run/judge.py"
 
 
 class Judge:
-    """The process that runs the tests (judge.py), in a cage; started anew where it has ended."""
+    """The process that runs the tests (judge.py), in a cage; started anew where it has ended.
 
-    def __init__(self, folder, memory):
-        self.folder, self.memory, self.process, self.answers = folder, memory, None, False
+    `rooms` are the labs whose checks it loads before it says that it is ready.
+    """
+
+    def __init__(self, folder, memory, rooms=()):
+        self.folder, self.memory, self.rooms = folder, memory, rooms
+        self.process, self.answers = None, False
 
     def start(self):
         """Start it, unless it runs."""
@@ -30,7 +35,7 @@ class Judge:
         self.control.setblocking(False)
         command = [*cage(self.folder, self.memory, judges=True), sys.executable, JUDGE]
         self.process = subprocess.Popen(
-            [*command, str(theirs.fileno())],
+            [*command, str(theirs.fileno()), *self.rooms],
             pass_fds=[theirs.fileno()],
             **dict.fromkeys(("stdin", "stdout", "stderr"), DEVNULL),
         )
@@ -85,6 +90,12 @@ class Judge:
 def is_test(cell):
     """Whether a code cell is one that gives points."""
     return bool(cell.metadata.get("nbgrader", {}).get("grade"))
+
+
+def rooms_of(notebook):
+    """The labs whose checks the tests of a notebook use."""
+    tests = [cell.source for cell in notebook.cells if cell.cell_type == "code" and is_test(cell)]
+    return sorted(set(re.findall(r"\bchecks\.(\w+)\.", "\n".join(tests))))
 
 
 def outputs_of(told):

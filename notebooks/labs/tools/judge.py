@@ -113,10 +113,12 @@ def as_told(error):
     return [*where[-1:], "".join(traceback.format_exception_only(error)).strip()[: wire.TEXT]]
 
 
-def main(control):
+def main(control, *rooms):
     """Judge what comes over the socket `control`, each test with a socket to the student."""
     control = socket.socket(fileno=int(control))
-    importlib.import_module("course_utils.labs")  # seconds that are no test's
+    for room in rooms:  # seconds that are no test's
+        with contextlib.suppress(ImportError):  # the test will say so
+            importlib.import_module(f"course_utils.labs.{room}.checks")
     control.sendall(b"ready")
     while True:
         message, sockets, *_ = socket.recv_fds(control, LONGEST, 1)

@@ -92,9 +92,14 @@ def name(soup, student, lab, titles, waits):
 
 
 def alone(page, named=lambda soup: None):
-    """A page without scripts, and with its formulas set; `named` is given it first."""
+    """A page without scripts, and with its formulas set; `named` is given it first.
+
+    Links to what lies beside the lab, which does not lie beside the page, become their text.
+    """
     soup = BeautifulSoup(page, features="html.parser")
     named(soup)
+    for link in soup.find_all("a", href=re.compile(r"^(?!\w+:|//|#)")):
+        link.unwrap()
     for script in soup.find_all("script"):
         script.decompose()
     for name, value in (("x-dns-prefetch-control", "off"), ("Content-Security-Policy", POLICY)):

@@ -30,6 +30,9 @@ if BIN not in os.environ["PATH"].split(os.pathsep):  # nbgrader calls programs o
 LABS = Path(__file__).resolve().parents[1]
 COURSE = "opening-the-black-box"
 STUDENT = LABS.parents[1] / "_build" / "labs"
+CHAPTERS = LABS.parent
+# A link that does not name a host or a place on its own page: its text, and where it leads.
+RELATIVE = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!\w+:|#)([^)\s#]+)[^)\s]*\)")
 
 
 def names():
@@ -53,7 +56,9 @@ def generate(folder, labs):
         source = Path(folder) / "source" / lab
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir(parents=True)
-        shutil.copyfile(LABS / lab / f"{lab}.ipynb", source / f"{lab}.ipynb")
+        text = (LABS / lab / f"{lab}.ipynb").read_text(encoding="utf-8")
+        text = text.replace("](../../", "](../chapters/")  # where `write` puts them
+        (source / f"{lab}.ipynb").write_text(text, encoding="utf-8")
         result = api.generate_assignment(lab)
         if not result["success"]:
             raise RuntimeError(f"nbgrader could not release the lab {lab!r}:\n{result['log']}")
@@ -74,6 +79,8 @@ def with_variant(notebook, number):
 def release(folder=STUDENT, labs=None, variants=None):
     """Write `folder`/NAME/NAME.ipynb for each lab, and `folder`/labs.zip with all of them.
 
+    Beside them is `folder`/chapters, with the chapters that they follow.
+
     `variants` is {a folder within: the number of its variant}; without it, there is one, 0.
     """
     folder = Path(folder)
@@ -89,13 +96,32 @@ def release(folder=STUDENT, labs=None, variants=None):
 
 
 def write(folder, notebooks):
-    """Write notebooks, each in a folder of its name, and all of them in one archive."""
-    for lab, notebook in notebooks.items():
-        (folder / lab).mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, folder / lab / f"{lab}.ipynb")
+    """Write notebooks, each in a folder of its name, and all of them in one archive.
+
+    The chapters that they lead to come with them, in a folder of their own.
+    """
+    files = {f"{lab}/{lab}.ipynb": notebook for lab, notebook in notebooks.items()}
+    files |= {f"chapters/{name}": chapter for name, chapter in chapters(notebooks.values()).items()}
     with zipfile.ZipFile(folder / "labs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for lab in notebooks:
-            archive.write(folder / lab / f"{lab}.ipynb", f"labs/{lab}/{lab}.ipynb")
+        for name, notebook in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, folder / name)
+            archive.write(folder / name, f"labs/{name}")
+
+
+def chapters(notebooks):
+    """The chapters that labs lead to, {file name: notebook}; their links lead to each other only.
+
+    A link to a page that is not handed out becomes its text.
+    """
+    sources = "\n".join(cell.source for notebook in notebooks for cell in notebook.cells)
+    names = {Path(link).name for _, link in RELATIVE.findall(sources) if "../chapters/" in link}
+    found = {name: nbformat.read(CHAPTERS / name, 4) for name in sorted(names)}
+    for chapter in found.values():
+        for cell in chapter.cells:
+            if cell.cell_type == "markdown":
+                cell.source = RELATIVE.sub(lambda m: m[0] if m[2] in names else m[1], cell.source)
+    return found
 
 
 def for_each(roster, seed):

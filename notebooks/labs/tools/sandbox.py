@@ -150,7 +150,7 @@ class Run:
         """Fill in the outputs of every cell."""
         client = None
         cells = self.notebook.cells
-        self.judge = court.Judge(self.folder, self.gigabytes)
+        self.judge = court.Judge(self.folder, self.gigabytes, court.rooms_of(self.notebook))
         self.judge.start()
         for index, cell in enumerate(cells):
             if cell.cell_type != "code":
