@@ -187,9 +187,7 @@ def course(tmp_path_factory):
                 ),
             ),
         )
-        # Some wait for their limits, while others need the processor.
-        limits = {"seconds": 10, "memory": 3, "jobs": 5}
-        rows = grade.grade(submitted, out, **limits, say=lambda line: None)
+        rows = grade.grade(submitted, out, seconds=10, memory=3, say=lambda line: None)
     return {row["student"]: row for row in rows}, out, victim
 
 
