@@ -122,7 +122,7 @@ def growth(browser, addresses, minutes):
         page.evaluate(f"(use) => {{ ({MOVE})(use) }}", [round(minutes * 60_000 / PAUSE), PAUSE])
     time.sleep(minutes * 60)
     for page in pages:
-        page.wait_for_timeout(PAUSE)
+        page.wait_for_timeout(2000)  # what the last input began comes to its end
     after = [megabytes(page) for page in pages]
     for page in pages:
         page.close()

@@ -1,5 +1,7 @@
 // Where a layer's feature maps speak for a class, as course_utils.cam.
 
+import { largestOf } from "./draw.js";
+
 // Grad-CAM's cells: each feature map of the layer weighs as much as the score's mean gradient by it,
 // and what is negative in their sum becomes 0. `seed` says of which outputs the score is the sum.
 export function gradCam(network, image, seed, name) {
@@ -23,13 +25,17 @@ export function stretch(cells, [h, w], [rows, columns]) {
   const places = (many, few) => Array.from({ length: many }, (_, i) => {
     const at = Math.min(Math.max(((i + 0.5) * few) / many - 0.5, 0), few - 1);
     const low = Math.min(Math.floor(at), Math.max(few - 2, 0));
-    return [low, Math.min(low + 1, few - 1), at - low];
+    return { low, high: Math.min(low + 1, few - 1), part: at - low };
   });
-  const across = places(columns, w), map = new Float32Array(rows * columns);
-  places(rows, h).forEach(([above, below, down], y) => across.forEach(([left, right, along], x) => {
-    const of = (row) => (1 - along) * cells[row * w + left] + along * cells[row * w + right];
-    map[y * columns + x] = (1 - down) * of(above) + down * of(below);
-  }));
-  const most = map.reduce((a, b) => Math.max(a, b), 0) || 1;
-  return map.map((value) => value / most);
+  const map = new Float32Array(rows * columns), across = places(columns, w), row = new Float64Array(w);
+  places(rows, h).forEach(({ low, high, part }, y) => {
+    for (let k = 0; k < w; k++) row[k] = (1 - part) * cells[low * w + k] + part * cells[high * w + k];
+    for (let x = 0; x < columns; x++) {
+      const at = across[x]; // taken apart as a list, it would be slow
+      map[y * columns + x] = (1 - at.part) * row[at.low] + at.part * row[at.high];
+    }
+  });
+  const most = largestOf(map) || 1;
+  for (let i = 0; i < map.length; i++) map[i] /= most;
+  return map;
 }

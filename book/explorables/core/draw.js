@@ -56,7 +56,11 @@ export function drawMap(canvas, map, image, [rows, columns, channels], options =
   return limit;
 }
 
-export const largestOf = (map) => map.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+export function largestOf(map) {
+  let most = 0;
+  for (let i = 0; i < map.length; i++) most = Math.max(most, Math.abs(map[i]));
+  return most;
+}
 
 // The edge of a mask.
 export function drawOutline(canvas, mask, [rows, columns]) {

@@ -107,15 +107,20 @@ export function* integrate(network, image, target, baseline, steps) {
 export function massInside(map, mask) {
   let inside = 0, total = 0;
   const constant = map.every((value) => value === map[0]);
-  map.forEach((value, i) => {
-    const positive = constant ? 1 : Math.max(value, 0);
+  for (let i = 0; i < map.length; i++) {
+    const positive = constant ? 1 : Math.max(map[i], 0);
     total += positive;
     if (mask[i]) inside += positive;
-  });
+  }
   return total ? inside / total : 0;
 }
 
-export const share = (mask) => mask.reduce((sum, one) => sum + one, 0) / mask.length;
+export function share(mask) {
+  let sum = 0;
+  for (let i = 0; i < mask.length; i++) sum += mask[i];
+  return sum / mask.length;
+}
+
 export const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 export function softmax(logits) {
   const powers = Array.from(logits, (z) => Math.exp(z - Math.max(...logits)));
