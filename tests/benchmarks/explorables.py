@@ -6,6 +6,7 @@ the next choice or button. The time is from the event to the end of the drawing 
 answer, the wait for the next picture of the screen included.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -29,7 +30,8 @@ throttled by four. The wait for the next picture of the screen, up to 17 ms, is 
 what is loaded when the reader comes near, networks and pictures included; before, it is \
 {before:.0f} kB, for all explorables of a page together. Memory is that of the page's objects, \
 garbage collected, before and after use for {minutes:g} minutes with an input every {pause:g} \
-milliseconds, all of them side by side.
+milliseconds, all of them side by side. A computer of {cores} \
+cores is busy at a load of {cores}; when the times had been taken it was {load:.0f}.
 
 {rows}
 """
@@ -147,6 +149,7 @@ def main(inputs=100, minutes=1.0):
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         addresses = [bundle.write_page(folder, name).as_uri() for name in names]
         rows = [speeds(browser, address, inputs, folder) for address in addresses]
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         memory = growth(browser, addresses, minutes)
         rows = {name: [*row, *mb] for name, row, mb in zip(names, rows, memory, strict=True)}
         browser.close()
@@ -162,6 +165,7 @@ def main(inputs=100, minutes=1.0):
         for name, row in rows.items()
     ]
     filled = {"inputs": inputs, "minutes": minutes, "pause": PAUSE, "before": before}
+    filled |= {"load": load, "cores": os.cpu_count()}
     text = TEXT.format(rows=table(header, lines), **filled)
     publish("explorables", "Explorables", text, {"milliseconds, kB and MB": rows})
 
