@@ -256,7 +256,7 @@ def shares_with(kind, part):
 
 
 def beside():
-    return _beside(labs.member(len(FAMILY)))
+    return _beside(labs.member(len(keys("lime")["KINDS"])))
 
 
 @cache
