@@ -117,7 +117,7 @@ class Slow:
     def rise(self, samples, cells, shown, fill):
         """The masks are the package's own, which test_rise.py draws a second time."""
         rng, size = np.random.default_rng(0), self.image.shape[:2]
-        masks = occlusion._random_masks(rng, samples, size, cells, shown).numpy().astype(float)
+        masks = occlusion._random_masks(rng, samples, size, cells, shown).astype(float)
         images = fill + masks[..., np.newaxis] * (self.image - fill)
         scores = self.score(images, "probability").numpy()
         return np.tensordot(scores, masks, 1) / (samples * shown)

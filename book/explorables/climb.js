@@ -35,7 +35,7 @@ explorable("climb", async (live, root) => {
   const picture = makeCanvas(DIGIT, "", 10), nearest = makeCanvas(DIGIT, "", 10);
   const own = make("p", { className: "answer" }), second = make("p", { className: "answer" });
   const alike = make("p", { className: "answer" });
-  const plot = makePlot("");
+  const plot = makePlot("", 1);
 
   // Blur acts on pixels, and with Fourier the search is not for pixels: one or the other.
   function without(key) {
@@ -111,7 +111,8 @@ explorable("climb", async (live, root) => {
         `The network never was 99\u00a0% sure of ${an(wanted)}`}; now its logit is ` +
         `${fixed(answers[0].logit, 1)}. A second network gives ${an(wanted)} a probability of ` +
         `${answers[1].of.toFixed(2)}. But the likeness to a real ${wanted} is ${fixed(best, 2)}; ` +
-        `two real ones reach ${file.alike[wanted].toFixed(2)}, and 1 is the same picture.`);
+        `two real ones reach ${file.alike[wanted].toFixed(2)}, and 1 is the same picture.` +
+        (Math.max(...image) < 0.05 ? " Nothing is left of the picture: it is black." : ""));
 
     function words({ top, of }) {
       return [make("b", {}, an(top)), `${top === wanted ? "," : `; ${an(wanted)} has`} probability ${of.toFixed(2)}`];

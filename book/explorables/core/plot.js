@@ -9,8 +9,8 @@ function shape(name, properties) {
 }
 
 // A plot over 0..1 whose `.draw(points, place)` shows points [x, y] and fills the area up to
-// `place`; `.range` is then the lowest and the highest y of the plot, which has 0 in it.
-export function makePlot(label) {
+// `place`; `.range` is then the lowest and the highest y of the plot, which has 0 and `most` in it.
+export function makePlot(label, most = 0) {
   const plot = shape("svg", {
     viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", class: "plot" });
   plot.setAttribute("aria-label", label);
@@ -21,7 +21,7 @@ export function makePlot(label) {
   plot.append(area, zero, curve, marker);
   plot.draw = (points, place) => {
     const values = points.map(([, y]) => y);
-    const low = Math.min(0, ...values), high = Math.max(0, ...values), span = high - low || 1;
+    const low = Math.min(0, ...values), high = Math.max(most, ...values), span = high - low || 1;
     const at = ([x, y]) => `${(100 * x).toFixed(2)},${(98 - (96 * (y - low)) / span).toFixed(2)}`;
     const through = (some) => (some.length ? `M${some.map(at).join("L")}` : "");
     const passed = points.filter(([x]) => x <= place);
