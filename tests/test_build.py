@@ -237,13 +237,15 @@ def test_a_labs_page_shows_what_its_given_cells_put_out(tmp_path, monkeypatch):
     assert [cell.source for cell in ran.cells] == ["# Dots\n\nLook.", "source of given"]
     ran.cells[1].outputs = [
         nbformat.v4.new_output("stream", text="right on 7"),
+        nbformat.v4.new_output("execute_result", {"text/plain": "returned"}),
         nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8=", "text/plain": "Figure"}),
     ]
     page = course_site.lab_page("dots", lab, ran, {})
     before, shown = page.split("source of given")
     assert "right on 7" not in before
+    assert "returned" not in page
     shown, _ = shown.split("source of task")
     assert "```text\nright on 7\n```" in shown
-    picture = f"_build/jupyter_execute/{given.id}.png"
+    picture = f"_build/jupyter_execute/lab_dots_{given.id}.png"  # ids are unique in one notebook
     assert f"```{{image}} /{picture}\n:alt: A dot.\n```" in shown
     assert (tmp_path / picture).read_bytes() == b"hello"

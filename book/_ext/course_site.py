@@ -141,7 +141,11 @@ def lab_page(name, notebook, given, theme):
 
     Cells of `given`, its notebook of those that run as they are, are followed by what they put out.
     """
-    outputs = {cell.id: cell.get("outputs", []) for cell in given.cells}
+    shown = ("stream", "display_data")  # and not the variant's number, which a cell returns
+    outputs = {
+        cell.id: [o for o in cell.get("outputs", []) if o.output_type in shown]
+        for cell in given.cells
+    }
     links = f'<a href="../_static/labs/{name}.ipynb" download>Download the notebook</a>'
     if repository := theme.get("repository_url"):
         place = repository.rstrip("/").removeprefix("https://github.com/") + "/blob/labs"
@@ -153,17 +157,17 @@ def lab_page(name, notebook, given, theme):
         marks = cell.metadata.get("nbgrader", {})
         if cell.cell_type == "code" and marks.get("grade_id") != "setup":
             parts.append(f"```python\n{cell.source}\n```")
-            parts += [output_block(output, cell) for output in outputs.get(cell.id, [])]
+            parts += [output_block(o, name, cell) for o in outputs.get(cell.id, [])]
         elif cell.cell_type == "markdown":
             parts.append(f"*{cell.source}*" if marks else at_home(cell.source, name))
     return "\n\n".join(parts)
 
 
-def output_block(output, cell):
-    """What a cell put out as Markdown: its text, its table, or its picture."""
+def output_block(output, name, cell):
+    """What a cell of a lab put out as Markdown: its text, its table, or its picture."""
     data = output.get("data", {})
-    if png := data.get("image/png"):
-        picture = Path("_build/jupyter_execute") / f"{cell.id}.png"  # where `sharpen` looks
+    if png := data.get("image/png"):  # to be where `sharpen` looks
+        picture = Path("_build/jupyter_execute") / f"lab_{name}_{cell.id}.png"
         (ROOT / picture).parent.mkdir(exist_ok=True)
         (ROOT / picture).write_bytes(base64.b64decode(png))
         inner = f"```{{image}} /{picture.as_posix()}\n:alt: {alt_of(cell)}\n```"
