@@ -32,7 +32,7 @@ help:
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make tally LINES=file   how often a class was right in the blind test of chapter 18"
-	@echo "make data        remake what is in data/ from its source (15 minutes)"
+	@echo "make data        remake what is in data/ from its source (about an hour)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make gpu-check   compare the methods' maps on this machine's GPU with its processors'"
 	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
