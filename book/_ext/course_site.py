@@ -113,6 +113,8 @@ class ExecutionTable(SphinxDirective):
         )
         head = "<tr><th>notebook</th><th>processor</th><th>clock</th><th>memory</th></tr>"
         html = f'<table class="table figures"><thead>{head}</thead>{"".join(rows)}</table>'
+        frame = 'class="pst-scrollable-table-container" tabindex="0" role="region"'
+        html = f'<div {frame} aria-label="Time and memory">{html}</div>'
         return [nodes.paragraph("", said), nodes.raw("", html, format="html")]
 
 
@@ -172,7 +174,8 @@ def output_block(output, name, cell):
         (ROOT / picture).write_bytes(base64.b64decode(png))
         inner = f"```{{image}} /{picture.as_posix()}\n:alt: {alt_of(cell)}\n```"
     elif "text/html" in data:
-        inner = f"```{{raw}} html\n{data['text/html']}\n```"
+        plain = re.sub(r'<span style="[^"]*">', "<span>", data["text/html"])  # too pale colours
+        inner = f"```{{raw}} html\n{plain}\n```"
     else:
         inner = f"```text\n{output.get('text') or data.get('text/plain', '')}\n```"
     return f"````{{container}} cell_output\n{inner}\n````"
