@@ -21,6 +21,7 @@ from pictures import (
     ROOT,
     STATIC,
     Gallery,
+    alt_of,
     executed,
     executed_notebooks,
     figures_of,
@@ -37,11 +38,6 @@ import bundle as explorables
 LABS = ROOT / "_build" / "labs"  # as notebooks/labs/tools/release.py wrote them: no solutions
 GIVEN = ROOT / "_build" / "given"  # those of their cells that execute.py ran
 NPM = ROOT / ".venv/npm/node_modules"
-
-
-def alt_of(cell):
-    """The words for the picture of a cell."""
-    return cell.metadata["mystnb"]["image"]["alt"]
 
 
 class Explorable(SphinxDirective):

@@ -41,10 +41,15 @@ def figures_of(cell):
     return [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
 
 
+def alt_of(cell):
+    """The words for the picture of a cell."""
+    return cell.metadata["mystnb"]["image"]["alt"]
+
+
 def gallery_picture(notebook):
     """The PNG and the alt text of the figure that stands for a chapter: its cell is so tagged."""
     (cell,) = filter(is_gallery, notebook.cells)
-    return figures_of(cell)[0], cell.metadata["mystnb"]["image"]["alt"]
+    return figures_of(cell)[0], alt_of(cell)
 
 
 def title_of(notebook):
@@ -161,7 +166,7 @@ def open_with_picture(app, doctree):
     cells = nbformat.read(path, 4).cells
     tagged = [cell for cell in cells if "opening" in cell.metadata.get("tags", [])]
     (cell,) = tagged or filter(is_gallery, cells)
-    alt = cell.metadata["mystnb"]["image"]["alt"]
+    alt = alt_of(cell)
     opening = next(doctree.findall(nodes.block_quote))
     picture = next(image for image in doctree.findall(nodes.image) if image.get("alt") == alt)
     frame = nodes.container(classes=["opening-picture"])
