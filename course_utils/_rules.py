@@ -126,7 +126,7 @@ def gamma_step(apply, x, kernel, bias, gamma):
     """The gamma rule: an output above 0 favours what is positive, one below 0 what is negative.
 
     What has the sign s of z counts 1 + gamma times, so that a contribution c counts
-    (1 + gamma / 2) c + s gamma / 2 |c|. Both sums are convolutions, and no part of one cancels.
+    (1 + gamma / 2) c + s gamma / 2 |c|. Both sums are convolutions: two, not four.
     """
     plain, size = 1 + gamma / 2, gamma / 2
 

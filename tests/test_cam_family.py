@@ -34,7 +34,7 @@ def network(activation="softmax", head=4):
 def parts(model, layer, target, images=IMAGES):
     """A layer's maps and the gradient of the target's logit by them, float64 (N, h, w, K)."""
     head = model.layers[-1]
-    front = keras.Model(model.inputs, model.get_layer(layer).output)
+    front = keras.Model(model.inputs[0], model.get_layer(layer).output)
     maps = tf.constant(front(images))
     with tf.GradientTape() as tape:
         tape.watch(maps)
@@ -92,7 +92,7 @@ def test_it_is_the_formula_of_its_paper(explain, formula, layer):
 @pytest.mark.parametrize(("fill", "score"), [(0.0, "logit"), (0.4, "logit"), (0.0, "probability")])
 def test_score_cam_is_a_loop_over_masks(fill, score):
     model = network()
-    outputs = keras.Model(model.inputs, model.layers[-2].output)
+    outputs = keras.Model(model.inputs[0], model.layers[-2].output)
     head = model.layers[-1]
 
     def score_of(picture):

@@ -225,7 +225,7 @@ def test_dissection_counts_what_a_slow_loop_counts(quantile):
     images = RNG.random((3, 8, 12, 2), np.float32)
     masks = RNG.random((3, 8, 12, 2)) < 0.4
     found = concepts.dissect(model, images, masks, layer="maps", quantile=quantile, batch_size=2)
-    maps = keras.Model(model.inputs, model.get_layer("maps").output)(images).numpy()
+    maps = keras.Model(model.inputs[0], model.get_layer("maps").output)(images).numpy()
     np.testing.assert_allclose(found, slow_dissection(maps, masks, quantile), atol=0.02)
     alone = concepts.dissect(model, images, masks[..., 1], layer="maps", quantile=quantile)
     np.testing.assert_array_equal(alone, found[:, 1])

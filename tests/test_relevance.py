@@ -199,7 +199,7 @@ def test_relevance_adds_up_to_the_logit_at_every_layer(rule):
         rest = keras.Sequential([keras.Input(model.layers[number].input.shape[1:])])
         for layer in model.layers[number:]:
             rest.add(layer)
-        front = keras.Model(model.inputs, model.layers[number].input)
+        front = keras.Model(model.inputs[0], model.layers[number].input)
         taken = front.predict(images, verbose=0) if number else images
         found = relevance_map(rest, taken, 2, rule=rule)
         np.testing.assert_allclose(found.sum(axis=(1, 2)), logit, rtol=1e-4)
@@ -233,7 +233,7 @@ def test_a_composite_of_z_plus_alone_is_z_plus_and_so_on(composite):
 def test_nested_models_give_what_flat_ones_give(rule):
     model = every_kind(bias=True)
     middle = next(layer for layer in model.layers if isinstance(layer, kl.Concatenate)).output
-    front, rest = keras.Model(model.inputs, middle), keras.Model(middle, model.output)
+    front, rest = keras.Model(model.inputs[0], middle), keras.Model(middle, model.output)
     outer = keras.Sequential([keras.Input((12, 12, 3)), front, rest])
     images = noise((2, 12, 12, 3))
     flat = relevance_map(model, images, 3, rule=rule)

@@ -48,7 +48,7 @@ def test_it_is_the_loop_over_masks(score, fill):
     )
     masks = slow_masks(5, 50, 4, 0.3)
     head = model.layers[-1]
-    before = keras.Model(model.inputs, model.layers[-2].output)
+    before = keras.Model(model.inputs[0], model.layers[-2].output)
     for image, target, heatmap in zip(x, (2, 0), found, strict=True):
         expected = np.zeros(SIZE)
         for mask in masks:

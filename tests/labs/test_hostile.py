@@ -280,6 +280,7 @@ def test_the_policy_alone_stops_what_was_not_cleaned(graded, canary, browser):
     assert "onerror=" in text  # the payloads were there
 
 
+@pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's, of its own data base
 @in_a_browser
 def test_formgrader_as_it_is_served(graded, canary, browser):
     hostile(graded, canary[0], cleaned=False)
@@ -292,6 +293,7 @@ def test_formgrader_as_it_is_served(graded, canary, browser):
     assert not written(graded)
 
 
+@pytest.mark.filterwarnings("ignore:No lexer", "ignore:Your element")  # nbconvert's, of the traps
 @in_a_browser
 @pytest.mark.parametrize("cleaned", [True, False])
 def test_a_page_of_feedback_runs_nothing_and_asks_nobody(graded, canary, browser, cleaned):

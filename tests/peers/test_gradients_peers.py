@@ -119,6 +119,7 @@ def of_keras_vis(model, targets):
 # tf-keras-vis
 
 
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # it hands over a list
 @NETWORKS
 @pytest.mark.parametrize("score", ["logit", "probability"])
 def test_saliency_is_that_of_tf_keras_vis(name, score):
