@@ -27,7 +27,9 @@ explorable("acquit", async (live, root) => {
     "the red than its share of the area.");
   const show = oncePerFrame(draw);
   const picture = makeCanvas(SHAPE, ""), map = makeCanvas(SHAPE, "");
-  const caption = make("p", { className: "hint" });
+  const caption = make("p", { className: "hint" }), legend = make("p", { className: "legend" });
+  const bar = make("span", { className: "bar" });
+  bar.style.background = gradientOf("signed");
 
   // All maps of a scene have the scale of the chapter's, so that a fainter one looks it.
   function takeScene() {
@@ -77,13 +79,13 @@ explorable("acquit", async (live, root) => {
       `the sky (${percent(sky)}). Only the question was another: what covers, and how much of it.`);
     root.result = { scene: Number(which.value), patch: size, stride: size / Number(overlap.value),
       fill: fill.value, map: heat, sky, area, complete };
-    if (complete) status.say(
-      `Covered with ${fill.value === "mean" ? "the mean colour" : fill.value}, ${size} by ${size} ` +
-      `pixels: ${caption.textContent} ${acquitted ? "Not guilty, by this map." : "Guilty, by this map."}`);
+    legend.replaceChildren(`covered, the logit rises by ${scale.toFixed(1)} or more `, bar,
+      ` falls by ${scale.toFixed(1)} or more`);
+    const colourName = fill.value === "mean" ? "the mean colour" : fill.value;
+    status.say(complete ? `Covered with ${colourName}, ${size} by ${size} pixels: ${caption.textContent} ` +
+      `${acquitted ? "Not guilty, by this map." : "Guilty, by this map."}` : "The patch goes over the scene.");
   }
 
-  const bar = make("span", { className: "bar" });
-  bar.style.background = gradientOf("signed");
   live.append(
     make("p", { className: "question" },
       "This network goes by the sky. Does its map always say so?"),
@@ -95,7 +97,7 @@ explorable("acquit", async (live, root) => {
         make("p", { className: "title" }, make("b", {}, "The scene, and one patch")), picture),
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "The map")), map),
-      make("p", { className: "legend" }, "covered, the logit rises ", bar, " falls")),
+      legend),
     caption,
     make("div", { className: "buttons" }, button("Reset", () => {
       patch.value = "8";

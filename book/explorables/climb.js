@@ -1,15 +1,19 @@
 // Climb: the picture that a network likes best, and the smallest rectangle that a finder accepts.
 
 import {
-  an, bytesOf, button, challenge, clamp, climb, correlation, decode, drawFrame, drawImage, explorable,
+  an, bytesOf, button, challenge, choose, clamp, climb, correlation, decode, drawFrame, drawImage, explorable,
   fixed, load, make, makeCanvas, makeNetwork, makePlot, more, oncePerFrame, pick, pixels, play, slide,
   softmax, stage, statusLine,
 } from "./core/index.js";
 
 const DIGIT = [28, 28, 1], FIELD = [64, 64, 3];
+// What each help is called, how strong it is, what it does and what for.
 const HELP = {
-  l2: ["ink has a price", 0.1], tv: ["edges have a price", 0.1], blur: ["blur", 0.4],
-  shifts: ["jitter"], fourier: ["Fourier", 1],
+  l2: ["ink has a price", 0.1, "bright pixels lower the score: the empty ground goes dark"],
+  tv: ["edges have a price", 0.1, "neighbours that differ lower the score: speckles go"],
+  blur: ["blur", 0.4, "after each step the picture is blurred: only broad strokes stay"],
+  shifts: ["jitter", undefined, "before each step the picture is moved a little: nothing hangs on one place"],
+  fourier: ["Fourier", 1, "each step changes waves, not pixels: broad shapes come first"],
 };
 
 explorable("climb", async (live, root) => {
@@ -19,15 +23,25 @@ explorable("climb", async (live, root) => {
   const empty = pixels(file.empty);
   const numberOf = (k) => real.subarray(k * 784, (k + 1) * 784);
   const status = statusLine();
+  const subject = choose("Sure of", { digit: "a digit", rectangle: "a rectangle" }, showHalf);
+  const halves = { digit: make("div", {}), rectangle: make("div", { hidden: true }) };
+
+  function showHalf() {
+    for (const [name, half] of Object.entries(halves)) half.hidden = name !== subject.value;
+    if (subject.value === "digit") draw();
+    else paint();
+  }
 
   // -- Climb
 
   let network, image, taken, likes, stop = () => {}, said = {};
   const digit = pick("A picture of a", Object.fromEntries([..."0123456789"].map((d) => [d, d])), begin);
   digit.value = "3";
-  const helps = Object.fromEntries(Object.entries(HELP).map(([key, [text]]) => {
+  const helps = Object.fromEntries(Object.entries(HELP).map(([key, [text, , why]]) => {
     const box = make("input", { type: "checkbox", onchange: () => without(key) });
-    return [key, { box, label: make("label", { className: "check" }, box, text) }];
+    const element = make("p", {}, make("label", { className: "check" }, box, text), " ",
+      make("span", { className: "hint" }, why));
+    return [key, { box, element }];
   }));
   const steps = slide("Steps", { min: 8, max: 64, step: 8, value: 64 }, begin);
   const size = slide("Step size", { min: 0.01, max: 0.1, step: 0.01, value: 0.05 }, begin);
@@ -100,18 +114,18 @@ explorable("climb", async (live, root) => {
     nearest.setAttribute("aria-label", `The real ${wanted} that is most like it.`);
     own.replaceChildren("the network: ", ...(network ? words(answers[0]) : ["not fetched yet"]));
     second.replaceChildren("a second network: ", ...words(answers[1]));
-    alike.replaceChildren(`likeness to this real ${wanted}: `, make("b", {}, fixed(best, 2)));
+    alike.replaceChildren(`likeness to this real ${wanted}: `, make("b", {}, fixed(best, 2)),
+      `; of two real ones: ${file.alike[wanted].toFixed(2)}`);
     plot.draw(likes.map(([x, p]) => [x, p]), taken / steps.value);
     plot.setAttribute("aria-label", "The network's probability after each step.");
     const certain = likes.findIndex(([, p]) => p > 0.99) + 1;
     said = { digit: wanted, taken, likeness: best, certain, image, network: answers[0], judge: answers[1] };
-    tell(taken < steps.value
+    tell("digit", taken < steps.value
       ? taken ? `${taken} of ${steps.value} steps.` : `Noise. Climb, and see when the network is sure of ${an(wanted)}.`
       : `${certain ? `After ${certain} of ${steps.value} steps the network was 99\u00a0% sure of ${an(wanted)}` :
-        `The network never was 99\u00a0% sure of ${an(wanted)}`}; now its logit is ` +
-        `${fixed(answers[0].logit, 1)}. A second network gives ${an(wanted)} a probability of ` +
-        `${answers[1].of.toFixed(2)}. But the likeness to a real ${wanted} is ${fixed(best, 2)}; ` +
-        `two real ones reach ${file.alike[wanted].toFixed(2)}, and 1 is the same picture.` +
+        `The network never was 99\u00a0% sure of ${an(wanted)}`}, and a second one gives it a probability of ` +
+        `${answers[1].of.toFixed(2)}. But the likeness to a real ${wanted} is ${fixed(best, 2)}, that of two ` +
+        `real ones ${file.alike[wanted].toFixed(2)}, and that of a picture to itself 1.` +
         (Math.max(...image) < 0.05 ? " Nothing is left of the picture: it is black." : ""));
 
     function words({ top, of }) {
@@ -122,7 +136,7 @@ explorable("climb", async (live, root) => {
   // -- Paint
 
   let box = { row: 20, column: 20, height: 24, width: 24 }, corner, smallest, logit;
-  const task = challenge("Paint a rectangle of at most 60 pixels that the finder accepts.");
+  const task = challenge('Go on to "a rectangle", and paint one of at most 60 pixels that its finder accepts.');
   const field = stage(makeCanvas(FIELD, ""), FIELD, {
     hover: false,
     label: "Drag to paint a rectangle. Arrow keys move it, with Shift they change its size.",
@@ -174,41 +188,42 @@ explorable("climb", async (live, root) => {
     verdict.replaceChildren(span, ` ${height} × ${width}, logit ${fixed(logit, 1)}`);
     record.textContent = smallest ? `Smallest accepted so far: ${smallest} pixels.` : "";
     task.check(smallest <= 60, `${smallest} pixels are a rectangle to the finder; those that ` +
-      "it was trained on had a thousand on average.");
-    tell(`${height} by ${width} pixels: the finder says ${logit > 0 ? "rectangle" : "none"}, ` +
+      "it was trained on had a thousand on average. As in the climb: to be sure, a network does not need " +
+      "what it has learned from.");
+    tell("rectangle", `${height} by ${width} pixels: the finder says ${logit > 0 ? "rectangle" : "none"}, ` +
       `logit ${fixed(logit, 1)}.`);
   }
 
-  function tell(sentence) {
+  function tell(half, sentence) {
     root.result = { ...said, box, finder: logit, smallest };
-    status.say(sentence);
+    if (half === subject.value) status.say(sentence);
   }
 
-  live.append(
-    make("p", { className: "question" }, "How little does a network need to be sure?"),
-    make("p", {}, "One network reads digits. Begin with grey noise: in each step every pixel changes a " +
-      "little, in the direction in which the network's score for a digit, the logit, rises."),
+  halves.digit.append(
+    make("p", {}, "A network reads digits. Climb from grey noise: in each step every pixel changes a little, " +
+      "in the direction in which the network's score for a digit, the logit, rises."),
     make("div", { className: "controls" }, digit, go),
-    more("Help it to look like a digit",
-      make("div", { className: "controls" }, ...Object.values(helps).map(({ label }) => label)),
-      make("p", { className: "hint" }, "A price: the score is lowered by much ink, or by neighbours that " +
-        "differ. Blur: the picture is blurred after each step. Jitter: it is moved a little before each. " +
-        "Fourier: the search is for waves, not for pixels.")),
+    more("Help it to look like a digit", ...Object.values(helps).map(({ element }) => element)),
     make("div", { className: "pair" },
       make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "From noise")),
         picture, own, second),
       make("div", { className: "column" }, make("p", { className: "title" },
         make("b", {}, "The real digit most like it")), nearest, alike)),
     plot, make("p", { className: "hint" }, "The network's probability of the digit after each step, from 0 to 1."),
-    status,
-    make("p", {}, "Another network, the finder, looks for grey rectangles; its logit is above 0 where it sees " +
-      "one. Here is a picture without any: paint one, and see how small it may be."),
+    more("More settings", steps, size));
+  halves.rectangle.append(
+    make("p", {}, "A finder looks for grey rectangles; its score, the logit, is above 0 where it sees one. Here " +
+      "is a picture without any: paint one, and see how small it may be."),
     make("div", { className: "columns" },
       make("div", { className: "column" }, field),
       make("div", { className: "column" },
         make("p", { className: "hint" }, "Drag to paint; arrow keys move the rectangle, with Shift they " +
           "change its size."),
         verdict, record)),
+    more("More settings", ...Object.values(sliders)));
+  live.append(
+    make("p", { className: "question" }, "How little does a network need to be sure?"),
+    make("div", { className: "controls" }, subject), halves.digit, halves.rectangle,
     make("div", { className: "buttons" }, button("Reset", () => {
       digit.value = "3";
       for (const { box: one } of Object.values(helps)) one.checked = false;
@@ -219,7 +234,7 @@ explorable("climb", async (live, root) => {
       begin();
       set({ row: 20, column: 20, height: 24, width: 24 });
     })),
-    more("More settings", steps, size, ...Object.values(sliders)), task);
+    status, task);
   field.addEventListener("focus", showPaint);
   field.addEventListener("blur", showPaint);
   paint();

@@ -9,6 +9,8 @@ import {
 const SHAPE = [64, 64, 3], PLACES = ["upper left", "upper right", "lower left", "lower right"];
 const QUARTERS = Uint8Array.from({ length: 64 * 64 }, (_, i) => 2 * (i >= 2048) + (i % 64 >= 32));
 const ORDERS = [...orders(4)];
+// Whatever was played, the map has the colours of this amount for its ends.
+const LIMIT = 10;
 
 explorable("coalitions", async (live, root) => {
   const [file, weights] = await Promise.all(["coalitions", "scenes_fair"].map(load));
@@ -116,10 +118,10 @@ explorable("coalitions", async (live, root) => {
     const verdict = make("span", { className: "verdict" }, now > 0 ? "tank" : "no tank");
     verdict.dataset.yes = now > 0;
     answer.replaceChildren(verdict, ` logit ${number(now)}`);
-    const limit = drawMap(map, Float32Array.from(QUARTERS, (k) => means[k]), image, SHAPE);
+    drawMap(map, Float32Array.from(QUARTERS, (k) => means[k]), image, SHAPE, { limit: LIMIT });
     drawNumbers(map);
     caption.textContent = rows.size ? `${complete ? "Shapley values" : "Mean so far"}: ` +
-      `${sentenceOf(means)}. Scale ±${limit.toFixed(1)}.` : "Let all four in, and see what each added.";
+      `${sentenceOf(means)}.` : "Let all four in, and see what each added.";
     map.setAttribute("aria-label", `The scene, each quarter coloured by its mean. ${caption.textContent}`);
     shares.textContent = `mean of ${rows.size} ${rows.size === 1 ? "order" : "orders"}`;
     const begun = order.length % 4 ? [row(order.join(" "), partly(order), "begun")] : [];
@@ -136,7 +138,7 @@ explorable("coalitions", async (live, root) => {
     status.say(sentence());
 
     function sentence() {
-      const asked = `${worths.filter(isFinite).length} of 16 coalitions seen, ${rows.size} of 24 orders.`;
+      const asked = `Of 16 groups, or coalitions, ${worths.filter(isFinite).length} were seen, of 24 orders ${rows.size}.`;
       if (complete) return `In all 24 orders, on average: ${sentenceOf(means)}. These are the Shapley ` +
         `values; they add up to ${number(sumOf(means))}, what all quarters bring beyond none.`;
       if (!order.length)
@@ -157,7 +159,7 @@ explorable("coalitions", async (live, root) => {
     make("p", { className: "question" },
       "The four quarters bring in the score together. How much of it is owed to each?"),
     make("p", {}, "A network looks for a tank, and its score, the logit, is above 0 where it says tank. Let " +
-      "the quarters in one after the other. What one adds may depend on those that are there already."),
+      "the quarters in one after the other: what one adds may depend on those that are there already."),
     make("div", { className: "pair" },
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "Let them in")), answer, canvas,
@@ -188,7 +190,7 @@ function row(name, adds, className = "") {
 function legend() {
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
-  return make("p", { className: "legend" }, "takes ", bar, " adds");
+  return make("p", { className: "legend" }, `takes ${LIMIT} or more `, bar, ` adds ${LIMIT} or more`);
 }
 
 // The quarters' numbers and the cross between them, white on black, so that they show on anything.

@@ -16,8 +16,8 @@ explorable("cover", async (live, root) => {
     ["scenes", "scenes_confounded", "scenes_fair"].map(load));
   const all = scenes.map(readScene);
   const panels = [
-    panel("Confounded network", confounded),
-    panel("Fair network", fair),
+    panel("A", confounded),
+    panel("B", fair),
   ];
   let scene, image, place, drops, swept, sweeping, stopPlaying = () => {};
 
@@ -116,33 +116,31 @@ explorable("cover", async (live, root) => {
     const maps = drops.map((one) => one.map());
     panels.forEach((one, i) => one.draw(maps[i], image, scene, swept));
     const [a, b] = panels.map(({ now }) => now > 0);
-    if (!sweeping) task.check(a !== b, `the confounded network says ${word(a)}, the fair one says ` +
-      `${word(b)}, of the same picture. The confounded one has learned from scenes in which every ` +
-      "tank stood under clouds, and nothing else did.");
+    if (!sweeping) task.check(a !== b, `of one picture, network A says ${word(a)} and B says ${word(b)}. ` +
+      "A has learned from scenes in which every tank stood under clouds and nothing else did (it is " +
+      "confounded); B, the fair one, has seen tanks under either sky.");
     root.result = {
       scene: Number(which.value), sky: sky.value, patch: size, fill: fill.value, place, swept,
       logits: panels.map(({ now }) => now), maps,
       shares: panels.map(({ shares }) => shares),
     };
-    status.say(sentence());
+    status.say(sweeping ? "The picture is covered piece by piece." : sentence());
   }
 
   function sentence() {
-    const parts = panels.map(({ title, whole, now, shares }) => {
-      const moved = place
-        ? `, ${Math.abs(whole - now).toFixed(1)} ${now > whole ? "more" : "less"} than uncovered` : "";
-      const where = swept ? ` Of the red, ${percent(shares.sky)} lies on the sky` +
-        `${scene.hasTank ? `, ${percent(shares.tank)} on the tank` : ""}.` : "";
-      return `${title}: ${word(now > 0)}, logit ${fixed(now, 1)}${moved}.${where}`;
-    });
-    const at = place ? `Covered from row ${place[0]}, column ${place[1]}. ` : "";
-    return at + (swept ? "The whole picture was covered, piece by piece. " : "") + parts.join(" ");
+    if (swept && !place) return panels.map(({ letter, shares }) => `Of ${letter}'s red, ` +
+      `${percent(shares.sky)} lies on the sky${scene.hasTank ? ` and ${percent(shares.tank)} on the tank` : ""}`)
+      .join("; ").replace("; Of", "; of") + ".";
+    const [a, b] = panels.map(({ letter, whole, now }) => `${letter} says ${word(now > 0)}, logit ` +
+      fixed(now, 1) + (place ? `, ${Math.abs(whole - now).toFixed(1)} ${now > whole ? "more" : "less"} than ` +
+        "uncovered" : ""));
+    return `${place ? `Covered from row ${place[0]}, column ${place[1]}: network` : "Network"} ${a}; ${b}.`;
   }
 
   live.append(
     make("p", { className: "question" }, "Which part of the scene does each network go by?"),
-    make("p", {}, "Two networks look for tanks. Each gives the picture a number, the logit, and says tank " +
-      "where it is above 0. Cover a piece of the picture, or exchange its sky, and see which number moves."),
+    make("p", {}, "Two networks look for tanks: each gives the picture a number, the logit, and says tank " +
+      "if it is above 0. Cover a piece of the picture, or exchange its sky, and see whose number moves."),
     make("div", { className: "controls" }, which, sky),
     make("div", { className: "columns" },
       make("div", { className: "column" }, canvas,
@@ -164,8 +162,8 @@ explorable("cover", async (live, root) => {
 });
 
 // One network: its answer, its map, and where the map's red lies.
-function panel(title, file) {
-  const network = makeNetwork(file);
+function panel(letter, file) {
+  const network = makeNetwork(file), title = `Network ${letter}`;
   const bar = make("span", { className: "verdict" });
   const logit = make("b", {});
   const canvas = makeCanvas(SHAPE, "");
@@ -174,7 +172,7 @@ function panel(title, file) {
     make("p", { className: "title" }, make("b", {}, title)),
     make("p", { className: "answer" }, bar, " logit ", logit), canvas, caption);
   return {
-    title, element,
+    letter, element,
     score: (image) => network.forward(image)[0],
     draw(map, image, { sky, tank, hasTank }, complete) {
       bar.textContent = word(this.now > 0);
@@ -190,7 +188,7 @@ function panel(title, file) {
       caption.textContent = complete
         ? `Of the red, ${percent(this.shares.sky)} on the sky (${percent(share(sky))} of the area)${onTank}.`
         : map.some((value) => value) ? "Coloured where you have covered it so far." : "Nothing covered yet.";
-      canvas.setAttribute("aria-label", `Map of the ${title.toLowerCase()}. ${caption.textContent}`);
+      canvas.setAttribute("aria-label", `Map of network ${letter}. ${caption.textContent}`);
     },
   };
 }

@@ -163,7 +163,7 @@ explorable("latent", async (live, root) => {
   function sentence(top, p, far) {
     const ring = far < TYPICAL ? "inside the inner ring"
       : far < NINETY_NINE ? "between the rings" : "beyond the outer ring";
-    const climbed = ended ? ` The climb ended at z*, length ${ended.length.toFixed(1)}, with a logit of ` +
+    const climbed = ended ? ` The climb ended at the red star, z*: length ${ended.length.toFixed(1)}, with a logit of ` +
       `${fixed(ended.logit, 1)} for ${an(east.value)}, ${ended.off.toFixed(1)} off this plane and ` +
       `${ended.apart.toFixed(1)} from where the one from the middle ends.` : "";
     return `Right ${fixed(point[0], 1)}, up ${fixed(point[1], 1)}, ${ring}: the classifier sees ${an(top)}, ` +
@@ -204,20 +204,20 @@ explorable("latent", async (live, root) => {
   live.append(
     make("p", { className: "question" },
       "What does a classifier call what a generator draws?"),
-    make("p", {}, "The generator makes a picture of twelve numbers, the latent vector. Each place of this " +
-      "plane is such a vector, 0 in the middle; colour and digit are the classifier's answer. A climb " +
-      "changes the vector, step by step, so that the score for a digit, its logit, rises."),
+    make("p", {}, "A generator makes a picture of twelve numbers, the latent vector: each place of this plane " +
+      "is one, and colour and digit are what a classifier calls its picture. A climb changes the vector " +
+      "step by step, so that the classifier's score for a digit, the logit, rises."),
     make("div", { className: "controls" }, east, north),
     make("div", { className: "columns plane" },
       make("div", { className: "column" }, canvas,
         make("p", { className: "hint" }, "Point at the plane, drag, or use the arrow keys. Solid " +
           "ring: the typical length of a latent vector; dashed: 99 of 100 are shorter. Stars: " +
-          "where a climb from the middle ends.")),
+          "where a climb from the middle ends; red: where yours does.")),
       make("div", { className: "pair" },
         make("div", { className: "column" }, make("p", { className: "title" }, make("b", {}, "Drawn here")),
           picture, answer, where),
         make("div", { className: "column" },
-          make("p", { className: "title" }, make("b", {}, "Drawn at the star")), found, end))),
+          make("p", { className: "title" }, make("b", {}, "Where the climb ends")), found, end))),
     make("div", { className: "buttons" }, go, button("Reset", reset)),
     asked,
     more("More settings", make("label", { className: "check" }, price, "length has a price"),

@@ -84,9 +84,9 @@ explorable("layers", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Which groups does a layer make, and which only the map?"),
-    make("p", {}, "120 clips, six speakers, ten sentences. A network turns each clip into many numbers, layer " +
-      "by layer. A map by t-SNE puts those near each other whose numbers are; perplexity is about how many " +
-      "neighbours it heeds."),
+    make("p", {}, "Six speakers say ten sentences, in 120 clips, and a network turns each clip into many " +
+      "numbers, layer by layer. A map by t-SNE puts those clips near each other whose numbers are; its " +
+      "perplexity is about how many neighbours it heeds."),
     what, layer, perplexity,
     make("div", { className: "pair" }, ...maps.map(({ name, canvas, caption }) =>
       make("div", { className: "column" },

@@ -2,7 +2,7 @@
 
 import {
   alongTheWay, button, choose, challenge, drawImage, drawMap, drawOutline, explorable, fixed, gradientOf,
-  integrate, load, make, makeCanvas, makeNetwork, makePlot, massInside, more, oncePerFrame, pick,
+  integrate, largestOf, load, make, makeCanvas, makeNetwork, makePlot, massInside, more, oncePerFrame, pick,
   play, readRectangle, share, slide, statusLine,
 } from "./core/index.js";
 
@@ -14,8 +14,9 @@ explorable("path", async (live, root) => {
   const network = makeNetwork(weights);
   const pictures = file.map(readRectangle);
   const score = (image) => network.forward(image)[0];
-  // `steps` holds what each step of the way has given: its slope, and the map up to there.
-  let picture, baseline, start, end, steps, stop = () => {}, stopWalk = () => {};
+  // `steps` holds what each step of the way has given: its slope, and the map up to there; `most`
+  // is the largest value of all these maps, so that one scale does for the whole way.
+  let picture, baseline, start, end, steps, most, stop = () => {}, stopWalk = () => {};
 
   // -- What the reader can move
 
@@ -29,11 +30,13 @@ explorable("path", async (live, root) => {
   const fineness = pick("Steps", { 8: "8", 16: "16", 64: "64", 256: "256" }, begin);
   fineness.value = "64";
   const status = statusLine();
-  const task = challenge("The network goes by the rectangle. Find a baseline from which the map " +
-    "of the whole way finds nothing of it.");
+  const task = challenge("The network goes by the rectangle. Find a baseline from which the whole way " +
+    "leaves nothing on it.");
   const point = makeCanvas(SHAPE, ""), map = makeCanvas(SHAPE, "");
   const answer = make("p", { className: "answer" }), sums = make("p", { className: "answer" });
   const plot = makePlot(""), plotted = make("p", { className: "hint" });
+  const legend = make("p", { className: "legend" }), bar = make("span", { className: "bar" });
+  bar.style.background = gradientOf("signed");
 
   function begin() {
     stop();
@@ -42,6 +45,7 @@ explorable("path", async (live, root) => {
     baseline = new Float32Array(picture.image.length).fill(BASELINES[from.value]);
     [start, end] = [baseline, picture.image].map(score);
     steps = [];
+    most = 0;
     const count = Number(fineness.value);
     stop = play(takeSteps(count), count, 1, show, show);
     show();
@@ -50,6 +54,7 @@ explorable("path", async (live, root) => {
   function* takeSteps(count) {
     for (const { alpha, slope, map } of integrate(network, picture.image, 0, baseline, count)) {
       steps.push({ alpha, slope, map: Float32Array.from(map) });
+      most = Math.max(most, largestOf(map));
       yield;
     }
   }
@@ -79,13 +84,15 @@ explorable("path", async (live, root) => {
     const gap = Math.abs(sum - (end - start)) / Math.abs(end - start);
     drawImage(point, here, SHAPE);
     point.setAttribute("aria-label", `The picture after ${way.value} percent of the way.`);
-    drawMap(map, heat, picture.image, SHAPE);
+    drawMap(map, heat, picture.image, SHAPE, { limit: most });
+    legend.replaceChildren(`each pixel: lowers the logit by ${most.toFixed(2)} `, bar,
+      ` raises it by ${most.toFixed(2)}`);
     drawOutline(map, picture.rectangle, SHAPE);
     map.setAttribute("aria-label", `The map so far, the rectangle outlined: ${mapSentence()}`);
     plot.draw(steps.map((step) => [step.alpha, step.slope]), alpha);
     const [low, high] = plot.range.map((value) => fixed(value, 0));
-    plotted.textContent = `How fast the logit rises along the way, from ${low} to ${high}. ` +
-      "The filled area is what the map adds up to.";
+    plotted.textContent = `How fast the logit rises at each point of the way, from ${low} to ${high}. ` +
+      "Speed times way is gain: the filled area is what the pixels of the map share.";
     plot.setAttribute("aria-label", `The slope of the logit along the way, from ${low} to ${high}.`);
     const change = logit - start;
     answer.replaceChildren(`logit ${fixed(logit, 2)}, changed by `, make("b", {}, fixed(change, 2)));
@@ -96,35 +103,33 @@ explorable("path", async (live, root) => {
     root.result = { picture: Number(which.value), baseline: from.value, steps: count, alpha, logit,
       slopes: steps.map(({ slope }) => slope), map: heat, sum, gap, inside, complete };
     status.say(complete
-      ? `The whole way from ${from.value}, in ${count} steps: the map adds up to ` +
-        `${fixed(sum, 2)}, the logit has changed by ${fixed(change, 2)}: a gap of ` +
-        `${(100 * gap).toFixed(1)}\u00a0%. ${mapSentence()}`
+      ? `The whole way from ${from.value}: the logit has changed by ${fixed(change, 2)}, and the pixels of ` +
+        `the map add up to ${fixed(sum, 2)} (with ${count} steps a gap of ${(100 * gap).toFixed(1)}\u00a0%). ` +
+        mapSentence()
       : alpha ? `After ${way.value}\u00a0% of the way from ${from.value} the logit has changed by ` +
         `${fixed(change, 2)}, and the map adds up to ${fixed(sum, 2)}.`
         : `All ${from.value}, and the logit is ${fixed(logit, 2)}. Move the slider, or walk.`);
 
     function mapSentence() {
       if (heat.every((value) => !value)) return "It is empty.";
-      return `${Math.round(100 * inside)}\u00a0% of its red lies on the rectangle, ` +
+      return `${Math.round(100 * inside)}\u00a0% of the map's red lies on the rectangle, ` +
         `which is ${Math.round(100 * share(picture.rectangle))}\u00a0% of the picture.`;
     }
   }
 
-  const bar = make("span", { className: "bar" });
-  bar.style.background = gradientOf("signed");
   live.append(
     make("p", { className: "question" },
-      "On the way from nothing to the picture, where does the score come from?"),
+      "As a blank picture turns into this one, which pixels bring the score?"),
     make("p", {}, "A network looks for grey rectangles in coloured noise; its score, the logit, is above 0 " +
-      "where it finds one. The picture grows out of a plain one, the baseline, and the logit changes on " +
-      "the way. Each pixel gets its part of that change: this is the map."),
+      "where it finds one. Walk to the picture from a blank one, the baseline: at each step the map gives " +
+      "every pixel what its own change did to the logit."),
     make("div", { className: "controls" }, from, button("Walk", walk)), way,
     make("div", { className: "pair" },
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "On the way")), answer, point),
       make("div", { className: "column" },
         make("p", { className: "title" }, make("b", {}, "The map so far")), sums, map),
-      make("p", { className: "legend" }, "lowers the logit ", bar, " raises it")),
+      legend),
     plot, plotted,
     make("div", { className: "buttons" }, button("Reset", () => {
       from.value = "black";

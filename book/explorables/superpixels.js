@@ -3,10 +3,12 @@
 import {
   button, challenge, choose, drawImage, drawMap, drawOutline, explorable, fitLine, fixed, gradientOf, load,
   make, makeCanvas, makeNetwork, mask, massInside, meanColours, more, oncePerFrame, pick, pixels,
-  play, randomNumbers, showParts, slide, stage, statusLine, bytesOf,
+  play, randomNumbers, share, showParts, slide, stage, statusLine, bytesOf,
 } from "./core/index.js";
 
 const SHAPE = [64, 64, 3];
+// All maps, of few masks or many, have the colours of this weight for their ends.
+const LIMIT = 5;
 
 explorable("superpixels", async (live, root) => {
   const [file, weights] = await Promise.all(["superpixels", "scenes_fair"].map(load));
@@ -22,6 +24,7 @@ explorable("superpixels", async (live, root) => {
     showParts(image, fills.black, segments, all().map((one, k) => one - holding.includes(k))))[0];
   // While masks are drawn, the last one is shown in place of the reader's own until they click.
   let shown = all(), part = 0, logit = whole, seed = 0, earlier, lime, watching, stop = () => {};
+  let tell = "parts"; // or "masks": what the reader has asked about last
   const drawn = { rows: [], scores: [] };
 
   // -- What the reader can move
@@ -61,6 +64,7 @@ explorable("superpixels", async (live, root) => {
 
   function toggle(which) {
     watching = false;
+    tell = "parts";
     shown[which] = 1 - shown[which];
     move(which);
     ask();
@@ -74,6 +78,7 @@ explorable("superpixels", async (live, root) => {
   function forget() {
     stop();
     watching = false;
+    tell = "parts";
     drawn.rows = [];
     drawn.scores = [];
     lime = earlier = undefined;
@@ -86,6 +91,7 @@ explorable("superpixels", async (live, root) => {
     earlier = before;
     seed += 1;
     watching = true;
+    tell = "masks";
     stop = play(sample(randomNumbers(seed)), Number(size.value), 2000, fit, () => {
       watching = false;
       fit(true);
@@ -117,52 +123,54 @@ explorable("superpixels", async (live, root) => {
     const score = now === shown ? logit : drawn.scores.at(-1);
     answer.replaceChildren(verdict(score), ` logit ${fixed(score, 1)}`,
       now === shown ? "" : `, mask ${drawn.rows.length}`);
-    drawMap(map, Float32Array.from(segments, (k) => lime?.weights[k] ?? 0), image, SHAPE);
+    const heat = Float32Array.from(segments, (k) => lime?.weights[k] ?? 0);
+    drawMap(map, heat, image, SHAPE, { limit: LIMIT });
     drawOutline(map, tank, SHAPE);
-    caption.textContent = lime ? limeSentence() : "A mask hides each part or not, as a coin falls. Draw " +
-      "some, and each part gets a weight: what showing it adds to the logit, whatever else is shown.";
+    caption.textContent = lime ? `${percent(massInside(heat, tank))} of the red lies on the tank, which is ` +
+      `${percent(share(tank))} of the picture.` : "A mask hides each part or not, by the toss of a coin. " +
+      "From many, each part gets a weight: what showing it adds to the logit.";
     map.setAttribute("aria-label", `LIME's weights over the scene, the tank outlined. ${caption.textContent}`);
-    task.check(logit < 0 && hidden <= 2, `no tank, with ${hidden} of ${count} parts black, and one of them ` +
-      `lies beside the tank. The two that hold the tank leave a logit of ${withoutTank.toFixed(1)}: still ` +
-      "tank. Black does not only take away, it puts something new there: with each part's mean colour, " +
-      "no two are enough.");
+    task.check(logit < 0 && hidden <= 2, `no tank, with ${hidden} of ${count} parts black, though the two ` +
+      `that hold the tank would leave it a tank (logit ${withoutTank.toFixed(1)}). Black does not only take ` +
+      "away, it puts something new there: hide them with their mean colour, for which no two are enough.");
     root.result = {
       logit, shown: [...shown], fill: fill.value, rows: drawn.rows, complete: !!lime?.complete,
       weights: lime?.weights, intercept: lime?.intercept, r2: lime?.r2,
     };
-    status.say(`${hidden} of ${count} parts hidden: ${logit > 0 ? "tank" : "no tank"}, logit ` +
-      `${fixed(logit, 1)}${hidden ? `, ${Math.abs(whole - logit).toFixed(1)} ` +
-      `${logit > whole ? "higher" : "lower"} than with all shown` : ""}.` +
-      (lime ? ` ${limeSentence()}` : ""));
+    status.say(tell === "masks" ? aboutMasks() : `${hidden} of ${count} parts hidden: ` +
+      `${logit > 0 ? "tank" : "no tank"}, logit ${fixed(logit, 1)}${hidden ? `, ` +
+      `${Math.abs(whole - logit).toFixed(1)} ${logit > whole ? "higher" : "lower"} than with all shown` : ""}.`);
   }
 
-  function limeSentence() {
-    const heat = Float32Array.from(segments, (k) => lime.weights[k]);
-    const inside = Math.round(100 * massInside(heat, tank));
-    const moved = earlier && lime.complete ? ` Other masks, as many, moved a weight by ${
-      rootMeanSquare(lime.weights.map((w, i) => w - earlier.weights[i])).toFixed(1)} (root mean square).` : "";
-    const fit = drawn.rows.length <= count
-      ? `perfect, which means nothing with ${drawn.rows.length} masks for ${count} weights`
-      : "how well the weights alone give the masks' logits back, 1 being exactly";
-    return `After ${drawn.rows.length} masks, ${inside}\u00a0% of the red lies on the tank. ` +
-      `R² ${lime.r2.toFixed(2)}: ${fit}.${moved}`;
+  function aboutMasks() {
+    const masks = drawn.rows.length;
+    if (!lime?.complete) return `Mask ${masks} of ${size.value}.`;
+    const fit = masks <= count
+      ? `${masks} logits cannot settle ${count} weights: these fit all of them, and so would others`
+      : `From the weights alone, the logits of the ${masks} masks come out with R² ${lime.r2.toFixed(2)} ` +
+        "(1 is exactly)";
+    return `${fit}. ` + (earlier ? `Other masks, as many, moved a weight by ${
+      meanOf(lime.weights.map((w, i) => Math.abs(w - earlier.weights[i]))).toFixed(1)} on average.`
+      : "Draw masks again: how far do the weights move?");
   }
 
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
   live.append(
     make("p", { className: "question" }, "Which parts does the answer need?"),
-    make("p", {}, "A network looks for a tank. Its score, the logit, is above 0 where it says tank. Hide " +
-      "parts, and see what the score loses. LIME hides parts at random, many times, and gives each a weight."),
+    make("p", {}, "A network looks for a tank; its score, the logit, is above 0 where it says tank. Hide parts " +
+      "and see what the score loses, or let LIME, a method, hide them at random and work out what each adds."),
+    make("div", { className: "controls" }, fill),
     make("div", { className: "columns" },
       make("div", { className: "column" },
-        make("p", { className: "title" }, make("b", {}, "Click parts away")), answer, canvas,
+        make("p", { className: "title" }, make("b", {}, "Hide them yourself")), answer, canvas,
         make("p", { className: "hint" },
           "Click or tap a part to hide it or show it. Keys: arrows, and Space.")),
       make("div", { className: "column" },
-        make("p", { className: "title" }, make("b", {}, "Or hide half of them, many times")),
+        make("p", { className: "title" }, make("b", {}, "Or let LIME, at random")),
         make("div", { className: "controls" }, size, button("Draw masks", drawMasks)), map, caption,
-        make("p", { className: "legend" }, "against a tank ", bar, " for a tank"))),
+        make("p", { className: "legend" }, `takes ${LIMIT} or more off the logit `, bar,
+          ` adds ${LIMIT} or more`))),
     make("div", { className: "buttons" }, button("Reset", () => {
       forget();
       shown = all();
@@ -172,7 +180,7 @@ explorable("superpixels", async (live, root) => {
       task.reset();
       ask();
     })),
-    more("More settings", fill, chosen,
+    more("More settings", chosen,
       button("Hide or show this part", () => toggle(chosen.value))),
     status, task);
   draw();
@@ -184,8 +192,8 @@ function verdict(logit) {
   return span;
 }
 
-const rootMeanSquare = (values) =>
-  Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const percent = (part) => `${Math.round(100 * part)}\u00a0%`;
 
 // The share of a part that lies on a mask.
 function shareOf(mask, segments, part) {

@@ -47,6 +47,8 @@ MOVE = """async ([inputs, pause]) => {
     begun = undefined;
   };
   Object.defineProperty(root, "result", { configurable: true, get: () => result, set: note });
+  // Of two parts the second has the stage.
+  if (root.querySelector("[hidden] .stage")) root.querySelectorAll("input[type=radio]")[1].click();
   const stage = root.querySelector(".stage");
   const slider = root.querySelector("input[type=range]");
   const choices = [...root.querySelectorAll("input[type=radio]")];

@@ -149,11 +149,16 @@ export const an = (digit) => `${Number(digit) === 8 ? "an" : "a"} ${digit}`;
 
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// The line that says what came out, for screen readers too.
+// The line that says what came out: seen at once, and spoken by screen readers after a pause.
 export function statusLine() {
-  const line = make("p", { className: "status" });
-  line.setAttribute("role", "status");
-  line.say = afterPause((text) => write(line, text));
+  const seen = make("span", { aria: { hidden: "true" } }), spoken = make("span", { className: "spoken" });
+  spoken.setAttribute("role", "status");
+  const speak = afterPause((text) => write(spoken, text));
+  const line = make("p", { className: "status" }, seen, spoken);
+  line.say = (text) => {
+    write(seen, text);
+    speak(text);
+  };
   return line;
 }
 
