@@ -79,7 +79,8 @@ def train(seed=0, poisoned=POISONED, epochs=12, member=0):
 
 def backdoor(model, member=0):
     """How well the trigger works and shows, as words: by ascent from 40 digits of other classes."""
-    from course_utils.labs.embeddings.checks import _ascend, _share_turned
+    from course_utils.labs.embeddings.checks import _share_turned
+    from course_utils.labs.embeddings.checks_of_ascent import _ascend
 
     images, labels, _ = digits()
     images, labels = images[TRAIN + REVIEWED :], labels[TRAIN + REVIEWED :]

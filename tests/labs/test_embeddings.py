@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from course_utils import checks, datasets, embedding, labs
+from course_utils.labs.embeddings import checks_of_ascent as climbs
 from course_utils.models import logit_model
 
 check = checks.embeddings
@@ -232,7 +233,7 @@ def test_wrong_principal(wrong, part, says):
 
 
 def climb(score, start, radius, steps, step_size):
-    return check._ascend(score, start, radius, steps, step_size)
+    return climbs._ascend(score, start, radius, steps, step_size)
 
 
 def climb_each(score, start, radius, steps, step_size):
@@ -283,20 +284,20 @@ def climb_to_nan(score, start, radius, steps, step_size):
             tape.watch(images)
             scores = score(images)
         slope = tape.gradient(scores, images)
-        images += step_size * slope / check._length(slope, [1, 2, 3])
+        images += step_size * slope / climbs._length(slope, [1, 2, 3])
         images = start + tf.clip_by_norm(images - start, radius, axes=[1, 2, 3])
     return images.numpy()
 
 
 def badly(**mistake):
-    return lambda *arguments: check._ascend(*arguments, **mistake)
+    return lambda *arguments: climbs._ascend(*arguments, **mistake)
 
 
 @pytest.mark.parametrize(
     ("wrong", "score", "says"),
     [
         (badly(around=0), "linear", "around 0"),
-        (lambda f, s, r, n, h: check._ascend(lambda x: -f(x), s, r, n, h), "linear", "down the"),
+        (lambda f, s, r, n, h: climbs._ascend(lambda x: -f(x), s, r, n, h), "linear", "down the"),
         (lambda f, s, r, n, h: np.clip(climb(f, s, r, n, h), 0, 1), "linear", "clipped"),
         (lambda f, s, r, n, h: climb(f, s, r, n, h) - s, "linear", "change is returned"),
         (badly(each=False), "linear", "for each image"),
@@ -320,7 +321,7 @@ def test_wrong_ascents(wrong, score, says):
 
 
 def variation(images):
-    return check._variation(images)
+    return climbs._variation(images)
 
 
 def variation_by_index(images):

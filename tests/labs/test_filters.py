@@ -8,6 +8,7 @@ from keras import layers
 from numpy.lib.stride_tricks import sliding_window_view
 
 from course_utils import checks, inspection, labs
+from course_utils.labs.filters import checks_of_fields as fields
 
 check = checks.filters
 
@@ -168,11 +169,11 @@ def test_fields(right):
     ("wrong", "says"),
     [
         (lambda c: field([(k, s, 1, z) for k, s, _, z in c]), "dilation is not taken"),
-        (lambda c: check._field(c, "k times d"), "no gap"),
-        (lambda c: check._field(c, "jump too soon"), "before the size"),
-        (lambda c: check._field(c, "no jump"), "window is taken for pixels"),
-        (lambda c: check._field(c, "padding in pixels"), "padding in pixels"),
-        (lambda c: check._field(c, "padding ahead"), "wrong sign"),
+        (lambda c: fields._field(c, "k times d"), "no gap"),
+        (lambda c: fields._field(c, "jump too soon"), "before the size"),
+        (lambda c: fields._field(c, "no jump"), "window is taken for pixels"),
+        (lambda c: fields._field(c, "padding in pixels"), "padding in pixels"),
+        (lambda c: fields._field(c, "padding ahead"), "wrong sign"),
         (lambda c: field(c)[:2], "three numbers"),
         (lambda c: (3, 1, 0), "the (size|jump) is not right"),
         (lambda c: (field(c)[0], 1, field(c)[2]), "the jump is not right"),
@@ -228,7 +229,7 @@ def test_pixels(right):
         (lambda c, u: seen([(k, s, 1, z) for k, s, _, z in c], u), "dilation"),
         (lambda c, u: seen([(k, 1, d, z) for k, _, d, z in c], u), "the stride is not"),
         (lambda c, u: seen([(k, s, d, 0) for k, s, d, _ in c], u), "zeros before"),
-        (lambda c, u: check._seen(c, u, through_zeros=True), "sees nothing"),
+        (lambda c, u: fields._seen(c, u, through_zeros=True), "sees nothing"),
         (lambda c, u: np.arange(seen(c, u).min(), seen(c, u).max() + 1), "no gaps"),
         (lambda c, u: seen(c, u)[::-1], "Sort"),
         (lambda c, u: np.repeat(seen(c, u), 2), "twice"),
