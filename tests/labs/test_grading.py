@@ -277,6 +277,17 @@ def test_the_feedback_shows_the_points_and_the_sentence(course):
     assert "triple(-3) has the opposite sign" in page
 
 
+def test_the_feedback_shows_no_hidden_test_but_what_it_said(course):
+    page = (course[1] / "feedback/half/small/small.html").read_text()
+    text = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "triple(0) is 9, which is not right." in text
+    assert "_engine.call(double, 3)" in text
+    assert "_engine.call(double, 5)" not in text
+    assert "HIDDEN" not in text
+    kept = nbformat.read(course[1] / "autograded/half/small/small.ipynb", 4)
+    assert "_engine.call(double, 5)" in json.dumps(kept)  # for the teacher
+
+
 def test_the_feedback_names_the_student_and_the_tasks_and_no_zero_that_nobody_gave(course):
     page = (course[1] / "feedback/Ada Lovelace/small/small.html").read_text()
     head = page[: page.index('id="notebook"')]
@@ -428,4 +439,5 @@ def test_a_lab_from_release_to_grades(tmp_path):
     assert table["perfect"]["to_mark"] == "4"
     assert "had run for 40 seconds" in table["slow"]["note"]
     for student in students:
-        assert (out / "feedback" / student / lab / f"{lab}.html").is_file()
+        page = (out / "feedback" / student / lab / f"{lab}.html").read_text()
+        assert not re.search("HIDDEN|KEYS", page)

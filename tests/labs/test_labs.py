@@ -16,6 +16,8 @@ from nbgrader.nbgraderformat import MetadataValidator
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks/labs/tools"), str(ROOT / "tests/site")]
 
+import look  # noqa: E402
+import pages  # noqa: E402
 import release  # noqa: E402
 from site_checks import secrets  # noqa: E402
 
@@ -146,6 +148,17 @@ def test_students_get_no_solution_and_no_hidden_test(name, released):
 
 
 @each_lab
+def test_last_years_feedback_is_no_key(name, released):
+    shown, _ = pages.as_given(nbformat.read(SOURCES[name], 4), {})
+    feedback, given = (
+        {marks(c)["grade_id"]: c.source for c in cells if marks(c).get("grade")}
+        for cells in (shown.cells, released[0][name].cells)
+    )
+    by_hand = [task for task in given if feedback[task] != given[task]]
+    assert len(by_hand) == 1  # the open question: the model answer here, the student's in feedback
+
+
+@each_lab
 def test_students_can_change_only_what_is_theirs(name, released):
     for cell in released[0][name].cells:
         if marks(cell).get("solution") is False:
@@ -204,3 +217,4 @@ def test_the_solution_gets_every_point(name, tmp_path):
                 assert float(results[0].data["text/plain"]) == marks(cell)["points"]
             else:
                 assert not results, cell.source
+    assert look.unheard(notebook) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "notebooks/labs/tools"))
@@ -36,8 +36,13 @@ def student(**answers):
         ("get_ipython().events.register('pre_run_cell', print)", "how cells are run"),
         ("checks.occlusion._map_at(1)", "private parts of the checks"),
         ("import course_utils.labs.lime.checks as c", "private parts of the checks"),
-        ("from course_utils.labs.lime.checks import _solve", "private parts of the checks"),
+        ("from course_utils.labs.lime.checks_of_fit import _solve", "private parts of the checks"),
+        ("from course_utils.labs.occlusion import checks_of_maps", "private parts of the checks"),
+        ("from course_utils.labs.embeddings.material import load_arrays", "private parts"),
+        ("from course_utils.labs import _variant", "private parts of the checks"),
         ("from course_utils.labs import _engine", "what the checks are made of"),
+        ("labels = datasets.load_digits()[0][1]", "opens the course's data"),
+        ("labels = np.load('digits.npz')", "opens the course's data"),
         ("np.all = lambda *a: True", "gives np.all another meaning"),
         ("setattr(np, 'all', print)", "gives parts of np another meaning"),
         ("checks.credit = print", "gives checks.credit another meaning"),
@@ -60,6 +65,32 @@ def test_nothing_is_told_of_the_labs_own_answers(lab):
 def test_a_word_in_a_text_or_a_broken_cell_is_nothing():
     assert look.strange(student(a="s = '_getframe'  # get_ipython", b="def (", c="%timeit x")) == []
     assert look.strange(student(a="stack = np.stack([1, 2])\nnp.random.seed(0)")) == []
+
+
+@pytest.mark.parametrize(
+    ("test", "said", "error", "told"),
+    [
+        ("checks.lime.fit(fit)", "", False, True),
+        ("checks.credit(2, lambda: checks.lime.fit(fit))", "all is well", False, True),
+        ("checks.lime.fit(fit)", "✓ Your weights are right.", False, False),
+        ("checks.lime.fit(fit)", "", True, False),
+        ("assert fit(2) == 4", "", False, False),  # a test of the teacher's own says nothing
+    ],
+)
+def test_full_points_that_no_check_spoke_for_are_told(test, said, error, told):
+    outputs = [new_output("stream", text=said)] if said else []
+    outputs += [new_output("error", ename="NotYet", evalue="", traceback=[])] if error else []
+    cell = new_code_cell(test, outputs=outputs)
+    cell.metadata["nbgrader"] = {"grade": True, "grade_id": "task", "points": 2}
+    assert look.unheard(new_notebook(cells=[cell])) == (
+        ["full points, and no check said ✓ (task)"] if told else []
+    )
+
+
+def test_of_a_note_only_what_needs_a_look_is_told():
+    note = "handed in late; why was changed after you had marked it; there is no answer to task_2"
+    assert look.noted(note) == ["why was changed after you had marked it"]
+    assert look.noted("") == []
 
 
 ONE = '''def outside(image, segments):
@@ -139,7 +170,8 @@ def test_the_tables_name_the_pairs_and_what_to_look_at(tmp_path):
         path.parent.mkdir(parents=True)
         nbformat.write(notebook, path)
         rows.append({"student": name, "lab": "small", "note": "", "tasks": []})
-    rows.append({"student": "Eve", "lab": "small", "note": "no notebook", "tasks": []})
+    rows.append({"student": "Eve", "lab": "small", "note": "late; nothing was answered"})
+    rows[-1]["tasks"] = []
     pairs = grade.look_at(tmp_path, rows, student(**BLANK), student(a="x = 1"), "small")
     grade.write_tables(tmp_path, rows, pairs=pairs)
     with (tmp_path / "alike.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -149,5 +181,5 @@ def test_the_tables_name_the_pairs_and_what_to_look_at(tmp_path):
     assert told == {
         "Ann": "2 of 2 answers as Bob",
         "Bob": "gives np.all another meaning (b); 2 of 2 answers as Ann",
-        "Eve": "",
+        "Eve": "nothing was answered",
     }

@@ -18,7 +18,6 @@ from course_utils.labs import _variant
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "notebooks/labs/tools"))
 
 import answers
-import grade
 import release
 
 SOME = (1, 2, 3, 6, 7, 29)
@@ -404,11 +403,11 @@ def test_a_roster_without_a_name_for_each_is_refused(table, tmp_path):
 def test_each_student_s_variant_is_the_teacher_s_and_not_what_the_notebook_says(tmp_path):
     path = tmp_path / "variants.csv"
     path.write_text("student,variant\nAda Lovelace,1001\nÉmile,1002\n", encoding="utf-8")
-    variants = grade.read_variants(path)
-    assert [grade.variant_of(s, variants) for s in ("ada_lovelace", "Émile", "Bob")] == [
+    variants = release.read_variants(path)
+    assert [release.variant_of(s, variants) for s in ("ada_lovelace", "Émile", "Bob")] == [
         *(1001, 1002, None)
     ]
-    assert grade.variant_of("Bob", 7) == 7
+    assert release.variant_of("Bob", 7) == 7
     source = nbformat.read(release.LABS / "filters/filters.ipynb", 4)
     handed = [answers.as_cell(cell) for cell in release.with_variant(source, 1002).cells]
     lab = [release.with_variant(source, 1001)] * 2
@@ -418,4 +417,4 @@ def test_each_student_s_variant_is_the_teacher_s_and_not_what_the_notebook_says(
     assert "labs.variant(1002)" not in text
     path.write_text("who,what\n")
     with pytest.raises(ValueError, match="table of variants"):
-        grade.read_variants(path)
+        release.read_variants(path)

@@ -149,7 +149,7 @@ def grade(
         """The submission with all notes, its executed notebook, and the digest of what was run."""
         if not submission.lab:
             return submission, None, ""
-        number = variant_of(submission.student, variants)
+        number = release.variant_of(submission.student, variants)
         lab = sources[submission.lab], released[submission.lab]
         lab = [release.with_variant(notebook, number or 0) for notebook in lab]
         notebook, notes = answers.rebuild(*lab, submission.cells)
@@ -188,26 +188,6 @@ def grade(
     return rows
 
 
-def variant_of(student, variants):
-    """The number of a student's variant, or None where the table has no such student."""
-    if not isinstance(variants, dict):
-        return variants
-    alike = {release.folder_of(name).casefold(): number for name, number in variants.items()}
-    return alike.get(release.folder_of(student).casefold())
-
-
-def read_variants(path):
-    """The table that release.py has written: {student: number}. Raises ValueError."""
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            found = {row["student"]: int(row["variant"]) for row in csv.DictReader(file)}
-    except (OSError, KeyError, TypeError, ValueError):
-        found = {}
-    if not found:
-        raise ValueError(f"{path} is no table of variants, as make labs writes it.")
-    return found
-
-
 def hand_on(out, rows, sources, say):
     """Write what goes to the platform and to the teacher: import files, a page on the class."""
     titles = class_page.titles_of(sources)
@@ -238,10 +218,11 @@ def look_at(out, rows, released, source, lab):
     mine = {row["student"]: row for row in rows if row["lab"] == lab}
     notebooks = {}
     for student, row in mine.items():
-        row["look_at"] = ""
+        told = look.noted(row["note"])
         with contextlib.suppress(OSError, ValueError):
             notebooks[student] = nbformat.read(points.place_of(out, student, lab), 4)
-            row["look_at"] = "; ".join(look.strange(notebooks[student]))
+            told += look.strange(notebooks[student]) + look.unheard(notebooks[student])
+        row["look_at"] = "; ".join(told)
     told = []
     for one, other, tasks, both in look.alike(notebooks, released, source):
         for student, partner in ((one, other), (other, one)):
@@ -442,7 +423,9 @@ def main():
             submitted = options.submitted.resolve()
             out = options.out or submitted.with_name(f"{submitted.stem}-graded")
             limits = {"seconds": options.seconds, "memory": options.memory, "jobs": options.jobs}
-            which = read_variants(options.variants) if options.variants else options.variant
+            which = options.variant
+            if options.variants:
+                which = release.read_variants(options.variants)
             marks = {"again": options.again, "deadline": options.deadline, "variants": which}
             grade(submitted, out, **limits, **marks)
     except (ValueError, RuntimeError) as error:

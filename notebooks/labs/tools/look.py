@@ -10,6 +10,8 @@ import itertools
 import re
 from collections import Counter
 
+from nbgrader.utils import determine_grade
+
 from answers import ELSEWHERE
 
 # Modules, names and attributes with which code looks into the machinery that runs it.
@@ -28,6 +30,9 @@ TOLD = {
     "showtraceback": "changes how cells are run",
     "_engine": "uses what the checks are made of",
     "NotYet": "uses what the checks are made of",
+    "load_digits": "opens the course's data",
+    "load_arrays": "opens the course's data",
+    "data_file": "opens the course's data",
     "subprocess": "starts programs or asks the network",
     "socket": "starts programs or asks the network",
     "urllib": "starts programs or asks the network",
@@ -43,6 +48,8 @@ WORDS = 12  # the same of an answer in words
 ALIKE = 0.9  # share of two answers' tokens, in order, from which they are alike
 MODEL = "the model answers"
 ENOUGH = 2  # answers that are alike, for a pair to be told of
+# How notes of answers.py and points.py end that are worth a look.
+NOTED = ("nothing was answered", "was changed after you had marked it")
 
 
 def own_code(notebook):
@@ -67,6 +74,25 @@ def strange(notebook):
     return [f"{what} ({', '.join(dict.fromkeys(places))})" for what, places in found.items()]
 
 
+def noted(note):
+    """What a note says that a teacher should look into, sentence by sentence."""
+    return [part for part in note.split("; ") if part.endswith(NOTED)]
+
+
+def unheard(notebook):
+    """A sentence on the tests of a lab's checks that gave all points and said no ✓, if any."""
+    quiet = []
+    for cell in notebook.cells:
+        mark = cell.metadata.get("nbgrader", {})
+        test = cell.cell_type == "code" and mark.get("grade")
+        if test and re.search(r"\bchecks\.\w+\.\w+\(", cell.source):
+            points, most = determine_grade(cell)
+            said = "".join(output.get("text", "") for output in cell.outputs)
+            if points == most and "✓" not in said:
+                quiet.append(mark["grade_id"])
+    return [f"full points, and no check said ✓ ({', '.join(quiet)})"] if quiet else []
+
+
 def reaches(node):
     """What a piece of code reaches for."""
     if isinstance(node, ast.Name | ast.Attribute):
@@ -81,10 +107,12 @@ def reaches(node):
     elif isinstance(node, ast.Import | ast.ImportFrom):
         module = getattr(node, "module", None) or ""
         names = [f"{module}.{alias.name}".strip(".") for alias in node.names]
-        if any(re.match(r"course_utils\.labs\.\w+\.checks\b", name) for name in names):
+        if any(re.match(r"course_utils\.labs\.(?!_engine)(_|\w+\.)", name) for name in names):
             yield PRIVATE
         if any("_engine" in name for name in names):
             yield TOLD["_engine"]
+    elif isinstance(node, ast.Constant) and ".npz" in str(node.value):
+        yield TOLD["data_file"]
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
         for module in {root(part) for part in node.args[:1]} & {*MODULES}:
             yield f"gives parts of {module} another meaning"

