@@ -73,7 +73,7 @@ explorable("acquit", async (live, root) => {
     drawOutline(map, scene.tank, SHAPE);
     const acquitted = complete && sky <= area;
     caption.textContent = `${percent(sky)} of the red lies on the sky, which is ${percent(area)} of ` +
-      `the area. The largest drop is ${largest.toFixed(2)} of a logit of ${fixed(score(image), 1)}.`;
+      `the area. The largest drop is ${fixed(largest, 2)} of a logit of ${fixed(score(image), 1)}.`;
     map.setAttribute("aria-label", `The map, sky and tank outlined. ${caption.textContent}`);
     if (complete) task.check(acquitted, "the same network on the same scene, and its map no longer accuses " +
       `the sky (${percent(sky)}). Only the question was another: what covers, and how much of it.`);
