@@ -66,7 +66,7 @@ test test-all: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
-	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal \
+	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal --durations 15 \
 	  $(if $(filter test,$@),-m "not slow")
 
 test-anywhere: env
@@ -91,7 +91,7 @@ test-peers: peers-env
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
-	$(BIN)/python -m pytest tests/site -n 2
+	$(BIN)/python -m pytest tests/site -n 2 --durations 15
 
 site-archive: env
 	@$(BIN)/python book/_ext/archive.py
