@@ -1,13 +1,19 @@
 """Scores of explanations: against a known truth, against the model, and against each other."""
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.stats import norm, rankdata
 from tqdm.auto import tqdm
 
+from course_utils._fidelity import (  # noqa: F401 - the last three are public here
+    Curve,
+    check_explained,
+    check_finite,
+    infidelity,
+    max_sensitivity,
+    road_curve,
+)
 from course_utils._scores import of_target, predict, score_model
-from course_utils._shared import check_fill, check_images, check_targets, check_whole
+from course_utils._shared import check_fill, check_whole
 
 
 def pointing_game(heatmaps, masks):
@@ -59,6 +65,30 @@ def mass_inside(heatmaps, masks):
     total = positive.sum(axis=(1, 2))
     inside = (positive * masks).sum(axis=(1, 2))
     return np.divide(inside, total, out=np.zeros_like(total), where=total > 0)
+
+
+def rank_inside(heatmaps, masks):
+    """Return the share of each heat map's largest values that lies on the object, float64 (N,).
+
+    As many values are looked at as the object has pixels. Where several share the last of these
+    places, those on the object have it in proportion, so that a constant map scores the object's
+    share of the area.
+
+    Parameters and errors are those of `pointing_game`.
+
+    References
+    ----------
+    Arras, Osman and Samek, CLEVR-XAI: A Benchmark Dataset for the Ground Truth Evaluation of
+    Neural Network Explanations (2022), call it relevance rank accuracy.
+    """
+    heatmaps, masks = _check(heatmaps, masks)
+    pixels = masks.sum(axis=(1, 2))
+    rising = np.sort(heatmaps.reshape(len(heatmaps), -1), axis=1)
+    last = rising[np.arange(len(rising)), -pixels][:, np.newaxis, np.newaxis]
+    above, level = heatmaps > last, heatmaps == last
+    places = pixels - above.sum(axis=(1, 2))
+    shared = (level & masks).sum(axis=(1, 2)) / level.sum(axis=(1, 2))
+    return ((above & masks).sum(axis=(1, 2)) + places * shared) / pixels
 
 
 def hit_interval(hits, confidence=0.95):
@@ -120,8 +150,8 @@ def rank_correlation(heatmaps, others):
     """
     heatmaps, others = np.asarray(heatmaps, np.float64), np.asarray(others, np.float64)
     _check_same_shape("heatmaps", heatmaps, "others", others)
-    _check_finite("heatmaps", heatmaps)
-    _check_finite("others", others)
+    check_finite("heatmaps", heatmaps)
+    check_finite("others", others)
     ranks, other_ranks = _centred_ranks(heatmaps), _centred_ranks(others)
     # The ranks are halves of whole numbers, so that a constant map's are exactly 0.
     sizes = np.sqrt(np.square(ranks).sum(axis=1) * np.square(other_ranks).sum(axis=1))
@@ -163,7 +193,7 @@ def completeness_gap(
     ----------
     Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks (2017), section 3.
     """
-    images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
+    images, targets, heatmaps = check_explained(model, images, targets, heatmaps)
     baseline = check_fill(baseline, images.shape[1:], "baseline", model)[np.newaxis]
     check_whole("batch_size", batch_size, 1)
     scores = score_model(model, score)
@@ -173,17 +203,6 @@ def completeness_gap(
     gap = np.abs(heatmaps.sum(axis=(1, 2)) - change)
     unchanged = np.where(gap > 0, np.inf, 0.0)
     return np.divide(gap, np.abs(change), out=unchanged, where=change != 0)
-
-
-class Curve(NamedTuple):
-    """The score of each image's target while its pixels are deleted or inserted."""
-
-    fractions: np.ndarray
-    """float64 (steps + 1,): the share of the pixels that is changed, from 0 to 1."""
-    scores: np.ndarray
-    """float64 (N, steps + 1): the score with so many pixels changed."""
-    areas: np.ndarray
-    """float64 (N,): the area under each curve, which is its mean score."""
 
 
 def deletion_curve(
@@ -236,7 +255,7 @@ def deletion_curve(
     ----------
     Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation (2018), section 4.
     """
-    images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
+    images, targets, heatmaps = check_explained(model, images, targets, heatmaps)
     filled = np.broadcast_to(check_fill(fill, images.shape[1:], model=model), images.shape)
     options = (steps, score, batch_size, progress)
     return _curve(model, images, filled, targets, heatmaps, *options)
@@ -259,7 +278,7 @@ def insertion_curve(
     A large area speaks for the heat map: the score rises early. All else is as in
     `deletion_curve`.
     """
-    images, targets, heatmaps = _check_explained(model, images, targets, heatmaps)
+    images, targets, heatmaps = check_explained(model, images, targets, heatmaps)
     filled = np.broadcast_to(check_fill(fill, images.shape[1:], model=model), images.shape)
     options = (steps, score, batch_size, progress)
     return _curve(model, filled, images, targets, heatmaps, *options)
@@ -324,26 +343,12 @@ def _centred_ranks(heatmaps):
     return ranks - (ranks.shape[1] + 1) / 2
 
 
-def _check_explained(model, images, targets, heatmaps):
-    """Return images, targets and heatmaps that fit each other, or say what is wrong."""
-    images = check_images(model, images)
-    targets = check_targets(model, targets, len(images))
-    heatmaps = np.asarray(heatmaps, np.float64)
-    if heatmaps.shape != images.shape[:3]:
-        raise ValueError(
-            f"heatmaps must have shape {images.shape[:3]}, one for each image and of its size, "
-            f"got {heatmaps.shape}."
-        )
-    _check_finite("heatmaps", heatmaps)
-    return images, targets, heatmaps
-
-
 def _check(heatmaps, masks):
     heatmaps, masks = np.asarray(heatmaps, np.float64), np.asarray(masks)
     _check_same_shape("heatmaps", heatmaps, "masks", masks)
     if masks.dtype != bool:
         raise ValueError(f"masks must be bool, True on the object, got {masks.dtype}.")
-    _check_finite("heatmaps", heatmaps)
+    check_finite("heatmaps", heatmaps)
     empty = np.flatnonzero(~masks.any(axis=(1, 2)))
     if len(empty):
         raise ValueError(
@@ -359,8 +364,3 @@ def _check_same_shape(name, array, other_name, other):
             f"{name} and {other_name} must have the same shape (N, height, width), "
             f"got {array.shape} and {other.shape}."
         )
-
-
-def _check_finite(name, heatmaps):
-    if not np.isfinite(heatmaps).all():
-        raise ValueError(f"{name} must be finite, but they hold NaN or infinity.")

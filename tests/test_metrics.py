@@ -22,10 +22,11 @@ from course_utils.metrics import (
     mass_inside,
     pointing_game,
     rank_correlation,
+    rank_inside,
 )
 from course_utils.models import load_trained
 
-METRICS = (pointing_game, mass_inside)
+METRICS = (pointing_game, mass_inside, rank_inside)
 MASK = np.zeros((1, 4, 5), bool)
 MASK[0, 1:3, 2:5] = True  # 6 of 20 pixels
 
@@ -58,11 +59,22 @@ def test_the_mass_counts_positive_values_only():
     assert mass_inside(np.minimum(heatmap, 0), MASK) == 0
 
 
+def test_as_many_of_the_largest_count_as_the_object_has_pixels_and_equal_ones_in_proportion():
+    heatmap = np.zeros((1, 4, 5))
+    heatmap[0, 0, 0], heatmap[0, 1, 2], heatmap[0, 1, 3], heatmap[0, 2, 2] = 9.0, 8.0, 7.0, 1.0
+    heatmap[0, 3] = 2.0  # five pixels off the object, of which three are among the six largest
+    assert rank_inside(heatmap, MASK) == pytest.approx(2 / 6)
+    heatmap[0, 2, 3:] = 2.0  # seven, two of them on the object, share three places
+    assert rank_inside(heatmap, MASK) == pytest.approx((2 + 3 * 2 / 7) / 6)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_each_image_is_scored_by_itself(metric):
     heatmaps = np.concatenate([MASK, ~MASK, MASK]).astype(float) * [[[1]], [[5]], [[0.1]]]
     masks = np.concatenate([MASK, MASK, ~MASK])
-    assert metric(heatmaps, masks).tolist() == [1.0, 0.0, 0.0]
+    # Of the last map's fourteen places, those of value 0 take the eight that are left.
+    last = 8 / 14 if metric is rank_inside else 0.0
+    assert metric(heatmaps, masks).tolist() == [1.0, 0.0, last]
 
 
 @pytest.mark.parametrize("metric", METRICS)
