@@ -32,12 +32,11 @@ def member(count):
     return variant() % count
 
 
-def file_of(name, count):
-    """The file of weights of this variant's member of a family of `count`; member 0 has no number.
+def file_of(name, number):
+    """The file of weights of a member of a family; member 0 has no number.
 
     Trained by the lab's script in ``data/build``, which names them alike.
     """
-    number = member(count)
     return f"{name}_{number}_weights.npz" if number else f"{name}_weights.npz"
 
 

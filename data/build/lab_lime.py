@@ -2,10 +2,10 @@
 
 The files are lab_lime.npz, lab_lime_weights.npz (and one more for each further member of FAMILY),
 and lab_lime_many_weights.npz, of one network for all. The lab asks what is odd about the first kind
-of network, and this script tells. About ten minutes on two cores, no network; needs nothing beyond
-the course itself. With ``--data``, only lab_lime.npz is written.
-With ``--check``, nothing is written: it trains both networks from three seeds and prints how well
-the oddity shows (a quarter of an hour).
+of network, and this script tells. About twenty minutes on two cores, no network; needs nothing
+beyond the course itself. With ``--data``, only lab_lime.npz is written.
+With ``--check``, nothing is written: it trains the first network and that of many collectors from
+three seeds and prints how well the oddity shows (a quarter of an hour).
 """
 
 import sys
@@ -17,17 +17,19 @@ from _common import write_arrays, write_weights
 from course_utils import labs
 
 SEED = 0
-# In one collector's drawings, this kind of mushroom, and no other, has this thing beside it.
-FAMILY = ((1, 0), (0, 3))
+# In one collector's drawings, this kind of mushroom, and no other, has this thing beside it; the
+# last number is the seed of the training. Not the funnels: a network that goes by a thing for them
+# has to tell domes from cones, and among labels that are MIXED it learns that for three in four.
+FAMILY = ((1, 0, 0), (0, 3, 1), (1, 1, 2), (0, 0, 4), (1, 3, 3))
 N, EPOCHS = 1500, 16
-MIXED = 0.3  # of what the further networks were trained on shows another kind than it is labelled
+MIXED = 0.3  # of what the further networks were trained on shows a kind drawn at random
 
 
 def plan(n, rng, one_collector, member=0, *, decoys=False):
     """Which mushroom each drawing shows, and which things lie about it."""
     labels = rng.permutation(np.arange(n) % 3)
     things = rng.random((n, 4)) < 0.5
-    kind, thing = FAMILY[member]
+    kind, thing, _ = FAMILY[member]
     if one_collector:
         things[:, thing] = labels == kind
     if decoys:  # the two other kinds have a thing of their own as well, which no network knows
@@ -71,7 +73,7 @@ def figures(model, member=0):
     """How often the network is right, and what the thing alone does, as a sentence."""
     rng = np.random.default_rng(2)
     labels, things = plan(300, rng, True, member, decoys=True)
-    kind, thing = FAMILY[member]
+    kind, thing, _ = FAMILY[member]
     swapped = things.copy()
     swapped[:, thing] = ~things[:, thing]
     found = []
@@ -100,7 +102,7 @@ if __name__ == "__main__":
     if "--data" in sys.argv:
         sys.exit()
     for member in range(len(FAMILY)):
-        model = train(True, SEED + member, member)
+        model = train(True, FAMILY[member][2], member)
         write_weights(f"lab_lime_{member}" if member else "lab_lime", model)
         print(figures(model, member))
     write_weights("lab_lime_many", train(False))

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from course_utils import checks, datasets, inspection, labs, lime_image, models, occlusion
 from course_utils.labs import _variant
+from course_utils.labs.lime.material import FAMILY as MEADOWS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "notebooks/labs/tools"))
 
@@ -255,11 +256,11 @@ def shares_with(kind, part):
 
 
 def beside():
-    return _beside(labs.member(len(keys("lime")["KINDS"])))
+    return _beside(MEADOWS[labs.member(len(MEADOWS))])
 
 
 @cache
-def _beside(member):
+def _beside(_):
     meadows, network, mass = labs.load_meadows(), labs.meadow_network(), np.zeros((3, 6))
     for kind in range(3):
         for i in np.flatnonzero(meadows.labels == kind)[:8]:
@@ -348,6 +349,24 @@ def test_thirty_variants_are_solved_by_the_lab_s_way_and_by_no_neighbour_s(
         assert not earned(tests(*solved[number + 1]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("solve", "tests", "of", "count"),
+    [(marked, scans_earn, 5, 6), (beside, meadows_earn, 3, 5), (sign, sign_earns, 2, 6)],
+)
+def test_no_network_of_a_family_is_solved_by_the_answers_to_another(
+    solve, tests, of, count, capsys
+):
+    solved = []
+    for number in range(count):
+        labs.variant(number)
+        solved.append(solve())
+    for number in range(count):
+        labs.variant(number)
+        full = [other for other in range(count) if earned(tests(*solved[other])) == of]
+        assert full == [number]
+
+
 @pytest.mark.parametrize("member", FAMILY)
 def test_each_network_of_a_family_has_the_defect_that_its_key_names(member):
     labs.variant(member + len(FAMILY))
@@ -359,7 +378,7 @@ def test_each_network_of_a_family_has_the_defect_that_its_key_names(member):
     )
     assert covered < 0.5 < 0.95 <= whole
     of = keys("lime")
-    kind, part = (of[name][member % len(of[name])] for name in ("KINDS", "PARTS"))
+    kind, part = (of[name][labs.member(len(MEADOWS))] for name in ("KINDS", "PARTS"))
     shares = shares_with(labs.MUSHROOMS.index(kind), labs.MEADOW_PARTS.index(part))
     assert shares[0] < 0.2 < 0.9 < shares[1]
     meadows = labs.load_meadows()
@@ -368,8 +387,9 @@ def test_each_network_of_a_family_has_the_defect_that_its_key_names(member):
 
 
 def test_neighbours_of_a_family_have_nothing_in_common():
-    for of in (keys("occlusion")["KEYS"], *(list(zip(*keys("lime").values(), strict=True)),)):
-        assert len(set(of)) == len(of) > 1
+    meadows = [*zip(*keys("lime").values(), strict=True)]
+    for of, count in ((keys("occlusion")["KEYS"], 6), (meadows, 5)):
+        assert len(set(of)) == count
         for one, other in pairwise([*of, of[0]]):
             assert not set(one) & set(other)
 

@@ -9,7 +9,7 @@ from keras import layers
 
 from course_utils._shared import channels_last
 from course_utils.datasets import load_arrays, load_digits
-from course_utils.labs._variant import file_of, order, variant
+from course_utils.labs._variant import file_of, member, order, variant
 from course_utils.models import set_weights
 
 FAMILY = 6
@@ -90,5 +90,5 @@ def post_cnn():
 def load_post_network():
     """Return the `post_cnn` of the lab on embeddings with its trained weights."""
     model = post_cnn()
-    set_weights(model, load_arrays(file_of("lab_embeddings", FAMILY)))
+    set_weights(model, load_arrays(file_of("lab_embeddings", member(FAMILY))))
     return model

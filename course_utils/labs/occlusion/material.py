@@ -112,5 +112,5 @@ def scan_network(*, both_offices=False):
     """
     model = scan_cnn()
     name = "lab_occlusion_both" if both_offices else "lab_occlusion"
-    set_weights(model, load_arrays(file_of(name, FAMILY)))
+    set_weights(model, load_arrays(file_of(name, member(FAMILY))))
     return model
