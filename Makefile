@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
 # tests and data, some of which are compared to the last bit, and not on the newest either.
-book lab bench scale: export TF_ENABLE_ONEDNN_OPTS := 1
+book lab bench scale scoreboard: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 
-.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench lab labs grade formgrade tally data lock colab-check
+.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench scale scoreboard lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean
 
 help:
@@ -26,13 +26,14 @@ help:
 	@echo "make slides      make slides of the chapters (after make book; CHAPTER=03: of one)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
 	@echo "make scale       the same for 50,000 images, alone and with two workers (an hour)"
+	@echo "make scoreboard  mark every method on twenty networks anew (IMAGES=50 for each; resumable)"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
 	@echo "                 (SEED=number: other defects; PER_STUDENT=roster.csv: others for each)"
 	@echo "make grade SUBMITTED=folder   grade what students handed in: a table, pages of feedback"
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make tally LINES=file   how often a class was right in the blind test of chapter 18"
-	@echo "make data        remake what is in data/ from its source (about an hour)"
+	@echo "make data        remake what is in data/ from its source (about two hours)"
 	@echo "make lock        choose new versions of everything the course needs"
 	@echo "make gpu-check   compare the methods' maps on this machine's GPU with its processors'"
 	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
@@ -107,6 +108,9 @@ bench: env
 
 scale: env
 	$(BIN)/python tests/benchmarks/at_scale.py 1000 5000 50000
+
+scoreboard: env
+	$(BIN)/python data/build/scoreboard.py $(if $(IMAGES),--images $(IMAGES))
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .

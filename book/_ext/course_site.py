@@ -31,6 +31,7 @@ from pictures import (
     size_by_style,
     title_of,
 )
+from scoreboard import Scoreboard, ScoreboardNetworks
 
 sys.path.insert(0, str(ROOT / "book/explorables"))
 import bundle as explorables
@@ -285,6 +286,8 @@ def setup(app):
     app.add_css_file("explorables/explorables.css")
     app.add_js_file("explorables/loader.js", loading_method="defer")
     app.add_directive("execution-table", ExecutionTable)
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("scoreboard-networks", ScoreboardNetworks)
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("config-inited", settle)
     app.connect("config-inited", hide_unset_address)
