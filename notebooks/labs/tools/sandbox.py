@@ -66,6 +66,10 @@ class CagedKernel(AsyncKernelManager):
         self.meeting, self.students_end = socket.socketpair()  # where it and the judge meet
         self.cage = cage(folder, memory)
 
+    def client(self, **kwargs):
+        """A client that takes no message longer than the context lets through."""
+        return super().client(context=self.context, **kwargs)
+
     def format_kernel_cmd(self, extra_arguments=None):
         """The kernel's command, behind that of the sandbox."""
         meets = ["env", f"JUDGE={self.students_end.fileno()}"]
