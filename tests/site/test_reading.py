@@ -20,13 +20,13 @@ CODE, FIGURES = 0.25, 0.25  # of a chapter's height: at most open code, at least
 # Chapters that have less of figures, and why.
 LESS = {
     # A picture for each step; the words between them say how far it can be believed.
-    **dict.fromkeys(("00", "01", "03", "04", "08", "09", "12", "14", "16", "21"), 0.15),
+    **dict.fromkeys(
+        ("00", "01", "03", "04", "05", "06", "08", "09", "12", "14", "16", "20", "21"), 0.15
+    ),
     # Their evidence is numbers: means and intervals over seeds, scenes, digits and networks.
-    **dict.fromkeys(("05", "06", "11", "15", "18", "19", "20"), 0.09),
-    # Probes, slopes and interventions, each a number with its null.
-    "17": 0.07,
+    **dict.fromkeys(("11", "15", "17", "18", "19"), 0.09),
     # Arithmetic on three units, which a reader can follow with a pencil.
-    "10": 0.04,
+    "10": 0.14,
 }
 # The share of the page's height that open code and figures take, and blocks that are cut off at
 # the side though nothing shows that they scroll.
