@@ -31,7 +31,7 @@ from pictures import (
     size_by_style,
     title_of,
 )
-from scoreboard import Scoreboard, ScoreboardNetworks
+from scoreboard import Scoreboard, ScoreboardNetworks, frame
 
 sys.path.insert(0, str(ROOT / "book/explorables"))
 import bundle as explorables
@@ -110,8 +110,7 @@ class ExecutionTable(SphinxDirective):
         )
         head = "<tr><th>notebook</th><th>processor</th><th>clock</th><th>memory</th></tr>"
         html = f'<table class="table figures"><thead>{head}</thead>{"".join(rows)}</table>'
-        frame = 'class="pst-scrollable-table-container" tabindex="0" role="region"'
-        html = f'<div {frame} aria-label="Time and memory">{html}</div>'
+        html = frame("Time and memory", html)
         return [nodes.paragraph("", said), nodes.raw("", html, format="html")]
 
 

@@ -116,14 +116,14 @@ def marks(board):
 
 def networks(facts):
     """The table of the networks."""
-    heads = ["cause covers", "as it is", "cause replaced", "other replaced", "cause alone"]
+    heads = ["cause replaced", "other replaced", "cause alone"]
     body = "".join(
-        f'<tr><th scope="row">{escape(fact["name"])}</th><td>{fact["area"]:.1%}</td><td>100%</td>'
-        + "".join(f"<td>{fact[head]:.0%}</td>" for head in heads[2:])
+        f'<tr><th scope="row">{escape(fact["name"])}</th><td>{fact["area"]:.1%}</td>'
+        + "".join(f"<td>{fact[head]:.0%}</td>" for head in heads)
         + "</tr>"
         for fact in facts
     )
-    head = "".join(f'<th scope="col">{word}</th>' for word in ["network", *heads])
+    head = "".join(f'<th scope="col">{word}</th>' for word in ["network", "cause covers", *heads])
     return frame(
         "The networks",
         f'<table class="table figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>',
