@@ -77,3 +77,8 @@ def test_the_shipped_table_has_every_method_and_the_truth_is_right(board):
         )
     assert rows["edges"]["forgotten"][0] == 1
     assert rows["integrated gradients"]["exact"][0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_mean_over_stages_leaves_out_what_is_undefined(board):
+    found = board.averaged([[0.5, np.nan, np.nan], [0.1, 0.4, np.nan]])
+    np.testing.assert_allclose(found, [0.3, 0.4, np.nan])
