@@ -9,4 +9,7 @@ var Scorer = {
   partialTitle: 7,
   term: 5,
   partialTerm: 2,
+  // A page with one of several words in a heading would stand beside the heading that is all of
+  // them: that one has a place on its page (an anchor), and all 40 points of a title.
+  score: ([, , anchor, , score]) => score + (anchor && score >= 40 ? 10 : 0),
 };

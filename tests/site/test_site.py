@@ -223,6 +223,7 @@ LOOKED_UP = {
     "logit": "03",
     "guided backpropagation": "07",
     "SmoothGrad": "08",
+    "integrated gradients": "08",
     "confounding": "00",
     "baseline": "08",
     "Grad-CAM": "09",
