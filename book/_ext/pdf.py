@@ -6,6 +6,7 @@ the site; with CODE=open, the code that is open there is printed.
 """
 
 import argparse
+import copy
 import itertools
 import logging
 import re
@@ -43,6 +44,10 @@ img { max-width: 100% !important; height: auto !important; width: auto; max-heig
 .figure-scroll, pre, .output, .pst-scrollable-table-container { overflow: visible !important }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; font-size: 8pt !important }
 table { font-size: 8pt }
+.scoreboard { margin-bottom: 6mm }
+.scoreboard :is(td, th) { line-height: 1.25; padding: 0.7mm 1.2mm; position: static !important;
+  white-space: normal !important }
+.scoreboard small { font-size: 7pt }
 figure, .figure-scroll, .quiz, tr { break-inside: avoid }
 .quiz p { display: block !important }
 .quiz input { display: none }
@@ -90,7 +95,35 @@ def article(name, pages, code, pictures):
             link["href"] = target
         else:  # a file that the PDF does not carry, such as a picture's full size
             link.unwrap()
+    for table in body.select("table.scoreboard"):
+        part(table)
     return body
+
+
+def part(table, most=7):
+    """Let several tables stand for one that is wider than the paper, each with whole groups.
+
+    They have at most so many columns beside the first.
+    """
+    spans = [int(head["colspan"]) for head in table.thead.tr.find_all("th")]
+    begin = list(itertools.accumulate(spans, initial=1))
+    first = 0
+    while first < len(spans):
+        last = first + 1
+        while last < len(spans) and begin[last + 1] - begin[first] <= most:
+            last += 1
+        copied = copy.copy(table)
+        over, *rows = copied.find_all("tr")
+        for k, head in enumerate(over.find_all("th")):
+            if not first <= k < last:
+                head.decompose()
+        for row in rows:
+            for k, cell in enumerate(row.find_all(["th", "td"])):
+                if k and not begin[first] <= k < begin[last]:
+                    cell.decompose()
+        table.insert_before(copied)
+        first = last
+    table.decompose()
 
 
 def printable(file, folder):

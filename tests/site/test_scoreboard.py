@@ -4,9 +4,11 @@ import sys
 
 import pytest
 import site_checks as checks
+from bs4 import BeautifulSoup
 
 sys.path.insert(0, str(checks.ROOT / "book/_ext"))
 
+import pdf
 import scoreboard
 
 pytestmark = pytest.mark.site
@@ -129,3 +131,22 @@ def test_bold_is_what_reaches_the_best_of_those_that_look():
     assert scoreboard.level(BOARD, "mass") == {"three"}
     assert scoreboard.level(BOARD, "road") == {"one"}
     assert scoreboard.level(BOARD, "top") == {"three"}
+
+
+@pytest.mark.parametrize(("most", "shares"), [(1, [1, 2]), (2, [1, 2]), (3, [3])])
+def test_on_paper_every_column_stands_in_a_table_that_fits(most, shares):
+    soup = BeautifulSoup(scoreboard.marks(BOARD), "html.parser")
+    table = soup.table
+    heads, *rows = [[cell.get_text() for cell in row.find_all(["th", "td"])]
+                    for row in table.find_all("tr")[1:]]  # fmt: skip
+    pdf.part(table, most)
+    parts = soup.find_all("table")
+    assert [len(part.find_all("tr")[1].find_all("th")) - 1 for part in parts] == shares
+    begin = 1
+    for part, share in zip(parts, shares, strict=True):
+        over, *lines = part.find_all("tr")
+        assert sum(int(head["colspan"]) for head in over.find_all("th")) == share
+        for line, row in zip(lines, [heads, *rows], strict=True):
+            cells = [cell.get_text() for cell in line.find_all(["th", "td"])]
+            assert cells == [row[0], *row[begin : begin + share]]
+        begin += share
