@@ -50,7 +50,7 @@ def exported():
 
 def made_from():
     """A digest of all that export.py reads: itself, the package, the data, the versions."""
-    sources = [HERE / "export.py", ROOT / "requirements.lock"]
+    sources = [HERE / "export.py", HERE / "watermark.py", ROOT / "requirements.lock"]
     sources += (ROOT / "course_utils").glob("*.py")
     sources += (path for path in (ROOT / "data").rglob("*") if path.is_file())
     digest = hashlib.sha256()

@@ -4,14 +4,26 @@ import base64
 import json
 import warnings
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
-from course_utils import cam, datasets, embedding, gradients, lime_image, models, occlusion
+from course_utils import (
+    at_scale,
+    cam,
+    datasets,
+    embedding,
+    gradients,
+    lime_image,
+    models,
+    occlusion,
+)
 from keras import layers
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import pdist, squareform
 from sklearn.neural_network import MLPClassifier
+
+import watermark
 
 NETWORKS = ("squares", "scenes_confounded", "scenes_fair", "digits", "speech")
 KINDS = {
@@ -44,6 +56,7 @@ def export_all(folder):
     write(folder, "collages", collages())
     write(folder, "blind", blind())
     write(folder, "layers", layer_maps())
+    write(folder, "clusters", clusters())
 
 
 def write(folder, name, content):
@@ -416,6 +429,32 @@ def _maps_of(space, sentences, speakers):
     near = distances.min(axis=1).mean() / pdist(space).mean()
     maps = {p: embedding.project(space, "tsne", perplexity=p) for p in PERPLEXITIES}
     return {"maps": maps, "purity": [what, who], "near": near}
+
+
+CLUSTERS, ACROSS = 5, 20
+
+
+def clusters():
+    """The archive as a sheet of small pictures, and how the maps of two detectors cluster.
+
+    `maps` are those that were compared, in 255 steps of each one's largest value, `scales`; the
+    places are t-SNE's of the spectral embedding, as in the paper on SpRAy.
+    """
+    images, marked = watermark.archive()
+    sheet = _bytes(images).reshape(-1, ACROSS, 64, 64, 3).swapaxes(1, 2).reshape(-1, ACROSS * 64, 3)
+    _, webp = cv2.imencode(".webp", sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 30])
+    views = {}
+    for name, net in watermark.detectors().items():
+        maps = gradients.gradient_times_input(net, images, 1)
+        found = at_scale.cluster_maps(maps, clusters=CLUSTERS)
+        largest = np.abs(found.features).max(axis=1)
+        views[name] = {
+            "labels": encode(found.labels.astype(np.uint8)),
+            "maps": encode((128 + 127 * found.features.T / largest).T.round().astype(np.uint8)),
+            "scales": numbers(largest),
+            "places": numbers(embedding.project(found.vectors, "tsne").astype(np.float16)),
+        }
+    return {"sheet": encode(webp), "planted": encode(np.packbits(marked)), "views": views}
 
 
 def _bytes(image):

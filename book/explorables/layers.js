@@ -1,12 +1,11 @@
 // Layers as maps: what does a layer group by, and what does the map invent?
 
 import {
-  button, bytesOf, challenge, choose, decode, explorable, load, make, makeCanvas, play, slide,
+  button, bytesOf, challenge, choose, decode, drawMark, explorable, load, make, makeCanvas, play, slide,
   statusLine,
 } from "./core/index.js";
 
 const SIZE = 320;
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#444444"];
 
 explorable("layers", async (live, root) => {
   const file = await load("layers");
@@ -78,7 +77,7 @@ explorable("layers", async (live, root) => {
       context.fillRect(0, 0, wide, wide);
       context.strokeStyle = "#222";
       for (let i = 0; i < count; i++)
-        mark(context, labels[i], wide / 2 + scale * shown[2 * i], wide / 2 - scale * shown[2 * i + 1]);
+        drawMark(context, labels[i], wide / 2 + scale * shown[2 * i], wide / 2 - scale * shown[2 * i + 1]);
     }
   }
 
@@ -102,21 +101,6 @@ explorable("layers", async (live, root) => {
     })), status, task);
   show();
 });
-
-// A colour and a shape for each label, no two alike.
-const SHAPES = [[24, 0], [3, -Math.PI / 2], [4, Math.PI / 4], [4, 0], [5, -Math.PI / 2]]; // corners, turn
-function mark(context, label, x, y) {
-  const [corners, turn] = SHAPES[label % 5];
-  context.fillStyle = COLOURS[label % 7];
-  context.beginPath();
-  for (let k = 0; k < corners; k++) {
-    const angle = turn + (2 * Math.PI * k) / corners;
-    context.lineTo(x + 9 * Math.cos(angle), y + 9 * Math.sin(angle));
-  }
-  context.closePath();
-  context.fill();
-  context.stroke();
-}
 
 // How often a point's nearest neighbour, among those that differ in `across`, bears its label.
 function purity(points, labels, across) {

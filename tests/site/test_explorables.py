@@ -17,6 +17,7 @@ from scipy.spatial.distance import pdist
 
 from course_utils import (
     activation,
+    at_scale,
     attack,
     cam,
     datasets,
@@ -35,6 +36,7 @@ sys.path.insert(0, str(checks.ROOT / "book/explorables"))
 import bundle
 import export
 import tally
+import watermark
 
 pytestmark = pytest.mark.site
 
@@ -435,6 +437,18 @@ def finish_blind(page):
     tap(page.get_by_role("button", name=letter, exact=True))
 
 
+def cluster_of_bars(page):
+    """The letter of the cluster that holds most of the pictures with bars."""
+    _, marked = watermark.archive()
+    labels = np.array(list(result(page)["labels"]))
+    return "ABCDEFGH"[np.bincount(labels[marked]).argmax()]
+
+
+def say_which(page):
+    label(cluster_of_bars(page))(page)
+    tap(page.get_by_role("button", name="This one"))
+
+
 def let_in(page):
     tap(page.get_by_role("button", name="Play all"))
     page.wait_for_function("document.querySelector('[data-explorable]').result.complete")
@@ -452,6 +466,7 @@ SOLUTIONS = {
     "acquit": [label("the scene's mean colour")],
     "attack": [on("input[type=range]", 0.5, 0.97)],
     "blind": [finish_blind],
+    "clusters": [say_which],
     "climb": [along((20.5 / 64, 20.5 / 64), (27.5 / 64, 25.5 / 64))],
     "coalitions": [let_in],
     "cover": [label("sunny")],
@@ -1216,3 +1231,89 @@ def test_maps_of_scenes_equal_the_package_and_the_sky_convicts(by, sky, folder, 
     done = page.locator(".challenge").get_attribute("data-solved") is not None
     assert done == (by == "confounded" and any(solved))
     assert any(solved) or (by, sky) != ("confounded", "sunny")  # or nobody could solve it
+
+
+# -- Clusters ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", ["filter", "bare"])
+def test_clusters_equal_the_package(view, folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "clusters")
+    images, marked = watermark.archive()
+    heat = gradients.gradient_times_input(watermark.detectors()[view], images, 1)
+    expected = at_scale.cluster_maps(heat, clusters=export.CLUSTERS)
+    if view == "bare":
+        page.get_by_label("A", exact=True).check()
+        page.get_by_role("button", name="This one").click()
+        page.get_by_label("it without its filter").check()
+    for number in (1, 2, 17, 300):
+        page.get_by_role("slider", name="Picture").fill(str(number))
+        found = result(page)
+        step = np.abs(expected.features[number - 1]).max() / 127  # it has come as a byte
+        np.testing.assert_allclose(found["map"], expected.features[number - 1], atol=0.6 * step)
+    # Made in another process, in which oneDNN may round, and a neighbour be another.
+    assert np.mean(np.array(found["labels"]) != expected.labels) < 0.02
+    near = embedding.neighbour_purity(np.array(found["places"]), np.array(found["labels"]))
+    assert near.mean() > 0.9
+    for k in range(export.CLUSTERS):
+        page.get_by_label("ABCDEFGH"[k], exact=True).check()
+        found = result(page)
+        inside = found["inside"]
+        assert inside == np.flatnonzero(np.array(found["labels"]) == k).tolist()
+        assert found["at"] == inside[0]
+        assert found["planted"] == marked[inside].sum()
+        mean = expected.features[inside].mean(axis=0)
+        np.testing.assert_allclose(found["mean"], mean, atol=0.01 * np.abs(expected.features).max())
+
+
+def test_clusters_show_what_was_planted_after_a_guess_and_not_before(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "clusters")
+    task, guess = page.locator(".challenge"), page.get_by_role("button", name="This one")
+    ring = page.get_by_role("checkbox")
+    guess.click()
+    page.wait_for_selector("text=Choose a cluster first.")
+    assert not ring.is_visible()
+    right = cluster_of_bars(page)
+    page.get_by_label("B" if right == "A" else "A", exact=True).check()
+    guess.click()
+    page.wait_for_selector("[role=status] >> text=No: of 15 pictures")
+    assert task.get_attribute("data-solved") is None
+    assert ring.is_visible()
+    page.get_by_label(right, exact=True).check()
+    assert task.get_attribute("data-solved") is None, "to look is not to say"
+    guess.click()
+    page.wait_for_selector(".challenge[data-solved]")
+    before = page.locator(".stage").evaluate("e => e.toDataURL()")
+    ring.check()
+    found = result(page)
+    assert page.locator(".stage").evaluate("e => e.toDataURL()") != before
+    assert found["planted"] > 15 / 2
+    assert found["planted"] > len(found["inside"]) / 2
+    assert f"{found['planted']} of the 15 with" in task.inner_text()
+    # What the common tests do not see, on a phone.
+    page.set_viewport_size({"width": 320, "height": 800})
+    wrong = checks.overflow_problems(page) + checks.axe_problems(page)
+    assert wrong + page.evaluate(TOO_SMALL) + unnamed(page) == []
+    page.get_by_role("button", name="Reset").click()
+    assert not ring.is_visible()
+    assert task.get_attribute("data-solved") is None
+
+
+def test_in_clusters_an_arrow_goes_to_the_nearest_picture_on_its_side(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "clusters")
+    page.get_by_label("A", exact=True).check()
+    page.locator(".stage").focus()
+    for key, (x, y) in (("Right", (1, 0)), ("Left", (-1, 0)), ("Up", (0, -1)), ("Down", (0, 1))):
+        before = result(page)
+        page.keyboard.press(f"Arrow{key}")
+        found = result(page)
+        places = np.array(found["places"]) - before["places"][before["at"]]
+        along, off = places @ [x, y], np.abs(places @ [y, x])
+        ahead = [i for i in found["inside"] if along[i] > off[i]]
+        if ahead:
+            assert found["at"] == min(ahead, key=lambda i: np.hypot(*places[i]))
+        else:
+            assert found["at"] == before["at"]

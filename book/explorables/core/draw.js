@@ -89,6 +89,22 @@ export function drawFrame(canvas, [, columns], row, column, height, width = heig
   }
 }
 
+// A colour and a shape for each label, no two alike.
+const MARKS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#444444"];
+const SHAPES = [[24, 0], [3, -Math.PI / 2], [4, Math.PI / 4], [4, 0], [5, -Math.PI / 2]]; // corners, turn
+export function drawMark(context, label, x, y) {
+  const [corners, turn] = SHAPES[label % 5];
+  context.fillStyle = MARKS[label % 7];
+  context.beginPath();
+  for (let k = 0; k < corners; k++) {
+    const angle = turn + (2 * Math.PI * k) / corners;
+    context.lineTo(x + 9 * Math.cos(angle), y + 9 * Math.sin(angle));
+  }
+  context.closePath();
+  context.fill();
+  context.stroke();
+}
+
 function line(context, x, y, across, down) {
   context.moveTo(x, y);
   context.lineTo(x + across, y + down);
