@@ -1291,7 +1291,7 @@ def test_clusters_show_what_was_planted_after_a_guess_and_not_before(folder, ope
     assert page.locator(".stage").evaluate("e => e.toDataURL()") != before
     assert found["planted"] > 15 / 2
     assert found["planted"] > len(found["inside"]) / 2
-    assert f"{found['planted']} of the 15 with" in task.inner_text()
+    page.wait_for_selector(f".challenge >> text={found['planted']} of the 15 with")
     # What the common tests do not see, on a phone.
     page.set_viewport_size({"width": 320, "height": 800})
     wrong = checks.overflow_problems(page) + checks.axe_problems(page)
