@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,19 +44,42 @@ def execute(project):
     return run.returncode, run.stdout, run.stderr
 
 
-def test_only_what_changed_is_executed(project):
-    assert "Executing 2 of 2" in execute(project)[1]
-    assert execute(project)[1].strip() == "All 2 notebooks are up to date."
+@pytest.fixture
+def script(project, monkeypatch):
+    """The script for that project, in this process."""
+    monkeypatch.syspath_prepend(project / "book/_ext")
+    script, build = importlib.import_module("execute"), project / "_build"
+    paths = {"ROOT": project, "BUILD": build, "CACHE": build / ".jupyter_cache"}
+    for name, path in (paths | {"GIVEN": build / "given"}).items():
+        monkeypatch.setattr(script, name, path)
+    return script
 
+
+def test_only_what_changed_is_executed(project, script, monkeypatch, capsys):
+    executed = []
+
+    def without_a_kernel(path, running):
+        executed.append(path.name)
+        result = {"failure": None, "seconds": 1.0, "processor": 1.0, "megabytes": 1}
+        return nbformat.read(path, 4), result
+
+    def run():
+        executed.clear()
+        script.main()
+        return sorted(executed)
+
+    monkeypatch.setattr(script, "execute_apart", without_a_kernel)
+    assert run() == ["01_good.ipynb", "02_fine.ipynb"]
+    assert "Executing 2 of 2 notebooks" in capsys.readouterr().out
+    assert run() == []
+    assert capsys.readouterr().out == "All 2 notebooks are up to date.\n"
     notebook(project / "notebooks/02_fine.ipynb", "print(4)")
-    assert "Executing 1 of 2" in execute(project)[1]
-
+    assert run() == ["02_fine.ipynb"]
     (project / "course_utils/idea.py").write_text("x = 2\n")
-    assert "Executing 2 of 2" in execute(project)[1]
-
+    assert run() == ["01_good.ipynb", "02_fine.ipynb"]
     (project / "_build/.doctrees").mkdir()
     notebook(project / "notebooks/02_fine.ipynb", "print(5)")
-    assert "Executing 1 of 2" in execute(project)[1]
+    assert run() == ["02_fine.ipynb"]
     assert not (project / "_build/.doctrees").exists(), "Sphinx would show the old outputs"
 
 
@@ -73,10 +95,7 @@ def test_the_pages_of_the_book_are_executed_too(project):
     assert execute(project)[1].strip() == "All 3 notebooks are up to date."
 
 
-def test_the_cache_is_keyed_on_package_data_and_versions(project, monkeypatch):
-    monkeypatch.syspath_prepend(project / "book/_ext")
-    script = importlib.import_module("execute")
-    monkeypatch.setattr(script, "ROOT", project)
+def test_the_cache_is_keyed_on_package_data_and_versions(project, script):
     seen = {script.fingerprint()}
     (project / "course_utils/idea.py").write_text("x = 2\n")
     seen.add(script.fingerprint())
@@ -98,6 +117,8 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(project):
     assert "notebooks/02_fine.ipynb: cell 2 of 2 failed with KeyError: 'no such thing'" in errors
     assert "raise KeyError" in errors
     assert "1 of 2 notebooks failed: notebooks/02_fine.ipynb" in errors
+    notebook(project / "notebooks/02_fine.ipynb", "print(3)")
+    assert "Executing 1 of 2" in execute(project)[1]
 
 
 @pytest.mark.slow
@@ -137,9 +158,7 @@ def test_an_interrupted_run_keeps_what_was_done(project):
         if "02_fine" in line:
             break
     os.killpg(run.pid, signal.SIGINT)  # what Ctrl-C sends to everything in the terminal
-    begun = time.monotonic()
-    assert "What had been executed is kept" in run.communicate(timeout=60)[1]
-    assert time.monotonic() - begun < 30
+    assert "What had been executed is kept" in run.communicate(timeout=200)[1]  # and not 300
     assert run.returncode == 1
     notebook(project / "notebooks/01_good.ipynb", "print(5)")
     assert "Executing 1 of 2" in execute(project)[1]

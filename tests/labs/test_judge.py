@@ -53,7 +53,7 @@ def meet():
     for end in ends:
         end.send("end")
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

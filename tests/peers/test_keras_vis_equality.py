@@ -68,7 +68,7 @@ def test_saliency_is_ours_drawn_out_to_0_to_1():
     np.testing.assert_allclose(theirs, drawn_out(saliency_map(model, images, targets)), atol=1e-5)
 
 
-@pytest.mark.parametrize("outputs", [1, 4])
+@pytest.mark.parametrize("outputs", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_every_kind_of_layer_is_rebuilt_as_it_was(outputs):
     model = every_layer(outputs)
     images = np.random.default_rng(1).uniform(0, 1, (3, 18, 20, 3)).astype(np.float32)
@@ -122,7 +122,7 @@ def weighted_maps(model, images, targets, layer):
     return np.maximum((weights * maps.numpy()).sum(axis=-1), 0)
 
 
-@pytest.mark.parametrize("layer", [None, "conv2d_1"])
+@pytest.mark.parametrize("layer", [None, pytest.param("conv2d_1", marks=pytest.mark.slow)])
 def test_cam_is_grad_cam_enlarged_with_a_bicubic_filter(layer):
     model, images, targets = digits()
     theirs = keras_vis.grad_cam(model, images, targets, layer=layer)
