@@ -10,6 +10,10 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # tests and data, some of which are compared to the last bit, and not on the newest either.
 book lab bench scale scoreboard: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
+# Two processes test: with several threads each, they would mostly wait for each other.
+test test-all check-site: export TF_NUM_INTRAOP_THREADS := 1
+test test-all check-site: export OMP_NUM_THREADS := 1
+test test-all check-site: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench scale scoreboard lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean

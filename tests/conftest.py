@@ -9,13 +9,18 @@ from hypothesis import HealthCheck, settings
 
 # A machine that does other work is slow, which is no fault of what is tested.
 settings.register_profile("course", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("course")
+settings.register_profile("quick", settings.get_profile("course"), max_examples=25)
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("anywhere", "other circumstances (make test-anywhere)")
     group.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
     group.addoption("--batch", type=int, metavar="N", help="the batch size where none is given")
+
+
+def pytest_configure(config):
+    """A quarter of the examples where the slow tests are left out, too (make test)."""
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "course")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -271,6 +271,8 @@ def client(request):
     """A cluster: of threads of this process, or of processes."""
     distributed = pytest.importorskip("distributed")
     options = {"threads_per_worker": 1, "dashboard_address": None, "processes": request.param}
+    # Workers of this process have its size, and would pause for ever over a limit of their own.
+    options["memory_limit"] = None
     with (
         distributed.LocalCluster(n_workers=2, **options) as cluster,
         distributed.Client(cluster) as client,

@@ -103,31 +103,6 @@ def test_it_is_the_mean_over_the_channels():
 '''
 
 
-def test_a_method_is_added(copy):
-    (copy / "course_utils/brightness.py").write_text(METHOD)
-    code, said = run_tests(copy, "tests/test_package.py")
-    assert code == 1
-    assert said.count("'brightness'") >= 3, said  # not offered, not described, not tested
-    add(copy / "course_utils/__init__.py", '"attack"', '    "brightness",')
-    with (copy / "book/api.md").open("a", encoding="utf8") as page:
-        page.write(ITS_SECTION)
-    (copy / "tests/test_brightness.py").write_text(ITS_TEST)
-    code, said = run_tests(copy, "tests/test_package.py", "tests/test_brightness.py")
-    assert code == 0, said
-
-
-def test_a_chapter_is_added(copy):
-    text = (copy / "notebooks/01_model_summary.ipynb").read_text(encoding="utf8")
-    (copy / "notebooks/97_copied.ipynb").write_text(re.sub(r'"# 0?1\b', '"# 97', text, count=1))
-    checks = ("tests/test_book.py", "tests/test_notebooks.py", "-k", "97_copied or contents")
-    code, said = run_tests(copy, *checks)
-    assert code == 1
-    assert "notebooks/97_copied" in said, said
-    add(copy / "_toc.yml", "21_your_own_photo", "      - file: notebooks/97_copied")
-    code, said = run_tests(copy, *checks)
-    assert code == 0, said
-
-
 def add_a_lab(copy):
     room = copy / "course_utils/labs/copied"
     shutil.copytree(copy / "course_utils/labs/filters", room)
@@ -151,13 +126,25 @@ def add_a_lab(copy):
     (copy / "data/build/lab_copied.py").write_text('"""Train the network of the copied lab."""\n')
 
 
-def test_a_lab_is_added(copy):
+def test_a_method_a_chapter_and_a_lab_are_added(copy):
+    (copy / "course_utils/brightness.py").write_text(METHOD)
+    text = (copy / "notebooks/01_model_summary.ipynb").read_text(encoding="utf8")
+    (copy / "notebooks/97_copied.ipynb").write_text(re.sub(r'"# 0?1\b', '"# 97', text, count=1))
+    files = ["tests/test_package.py", "tests/test_book.py", "tests/test_notebooks.py"]
+    wanted = "test_package or 97_copied or contents"
+    code, said = run_tests(copy, *files, "-k", wanted)
+    assert code == 1
+    assert said.count("'brightness'") >= 3, said  # not offered, not described, not tested
+    assert "notebooks/97_copied" in said, said  # not in the contents
+    add(copy / "course_utils/__init__.py", '"attack"', '    "brightness",')
+    with (copy / "book/api.md").open("a", encoding="utf8") as page:
+        page.write(ITS_SECTION)
+    (copy / "tests/test_brightness.py").write_text(ITS_TEST)
+    add(copy / "_toc.yml", "21_your_own_photo", "      - file: notebooks/97_copied")
     add_a_lab(copy)
-    code, said = run_tests(
-        copy,
-        *("tests/labs/test_labs.py", "tests/test_book.py", "tests/test_package.py"),
-        *("-k", "everywhere or contents or upward or (copied and (its or graded or opens))"),
-    )
+    files += ["tests/test_brightness.py", "tests/labs/test_labs.py"]
+    wanted += " or test_brightness or everywhere or (copied and (its or graded or opens))"
+    code, said = run_tests(copy, *files, "-k", wanted)
     assert code == 0, said
 
 
