@@ -10,13 +10,15 @@ import hashlib
 import io
 from html import escape
 
+import cv2
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from matplotlib.markers import MarkerStyle
 
 from course_utils._groups import check_map, group_name, group_styles
-from course_utils.plots import show_embedding
+from course_utils.plots import MAGNITUDE, SIGNED, show_embedding
 
 # Which radio buttons are checked decides what is seen; each mark is one, too, and its label says
 # what it is. A browser without :has shows the first map in the first colouring.
@@ -46,13 +48,16 @@ _STYLE = """
 .scatter .plot label:hover span,
 .scatter .plot:not(:has(label:hover)) input:is(:checked, :focus-visible) ~ span { opacity: 1; }
 .scatter:has(.plot label:hover, .plot input:is(:checked, :focus-visible)) p { visibility: hidden; }
+.scatter:has(i) p { min-height: 9.5em; }
+.scatter .plot small { display: inline-block; margin: 0.4em 0.8em 0 0; }
+.scatter .plot i { display: block; height: 96px; image-rendering: pixelated; width: 96px; }
 @media (prefers-reduced-motion: no-preference) {
   .scatter .plot :is(input, svg) { transition: left 0.9s, top 0.9s; }
 }
 """
 
 
-def explore(maps, groupings, *, title):
+def explore(maps, groupings, *, title, pictures=None):
     """Show maps of the same points on which every point says what it is.
 
     The reader chooses the map, what to colour by, and a group to single out. Pointing at a mark,
@@ -69,6 +74,10 @@ def explore(maps, groupings, *, title):
     title : str
         What the maps show, in a sentence: a screen reader reads it, and it stands for the maps,
         with a static figure of them, where HTML is not shown.
+    pictures : dict from str to array (N, h, w) or (N, h, w, 3), optional
+        Of each point a small picture, RGB in 0..1, or a heat map, in the colours of
+        `plots.show_heatmap` and on a scale of its own, under its name: shown with what the point
+        is. Of 200 points, a picture and a map of 64 × 64 pixels make the page 0.6 MB larger.
 
     Raises
     ------
@@ -80,7 +89,8 @@ def explore(maps, groupings, *, title):
     for points in maps.values():
         for labels, _ in groupings.values():
             check_map(points, labels)
-    html = _page(maps, groupings, title)
+    sheets = {name: _sheet(name, array, points) for name, array in (pictures or {}).items()}
+    html = _page(maps, groupings, title, sheets)
     own = "scatter-" + hashlib.sha256(html.encode()).hexdigest()[:8]
     bundle = {
         "text/html": html.replace("<own>", own),
@@ -90,7 +100,7 @@ def explore(maps, groupings, *, title):
     display(bundle, raw=True)
 
 
-def _page(maps, groupings, title):
+def _page(maps, groupings, title, sheets):
     """The HTML, in which <own>, which no escaped text holds, stands for a name of its own."""
     rules = [
         f"#<own>:has(.m{m}:checked) .plot label {{ --x: var(--x{m}); --y: var(--y{m}); }}"
@@ -105,8 +115,16 @@ def _page(maps, groupings, title):
         texts.append([f"{what}: {known[i]}" for i in index])
         groups.append(index)
         rules += _rules(g, len(kinds))
+    for s, sheet in enumerate(sheets.values()):
+        rules.append(
+            f"#<own> .s{s} {{ background: url(data:image/webp;base64,{sheet}) "
+            f"0 0 / {96 * _ACROSS}px {96 * -(-len(groups[0]) // _ACROSS)}px; }}"
+        )
     points = zip(*map(_places, maps.values()), strict=True)
-    labels = "".join(map(_point, points, zip(*groups, strict=True), zip(*texts, strict=True)))
+    texts = [escape("; ".join(of_one)) for of_one in zip(*texts, strict=True)]
+    if sheets:
+        texts = [f"{text}<br>{_thumbnails(sheets, i)}" for i, text in enumerate(texts)]
+    labels = "".join(map(_point, points, zip(*groups, strict=True), texts))
     choices = _choice("Map", "m", list(maps)) + _choice("Colour by", "g", list(groupings))
     return (
         f'<div class="scatter" id="<own>"><style>{_STYLE}{"".join(rules)}</style>'
@@ -137,14 +155,54 @@ def _places(points):
     return 50 + 92 * (points - (low + high) / 2) / (scale * np.array([4, -3]))
 
 
-def _point(places, groups, texts):
+_ACROSS = 20
+
+
+def _sheet(name, pictures, points):
+    """The pictures of all points in rows of _ACROSS, as WebP in base64."""
+    pictures = np.asarray(pictures, np.float32)
+    fits = pictures.ndim == 3 or pictures.shape[3:] == (3,)
+    if pictures.shape[:1] != (len(points),) or not fits:
+        raise ValueError(
+            f"pictures must be ({len(points)}, h, w) or ({len(points)}, h, w, 3), one of each "
+            f"point, got {pictures.shape} for {name}."
+        )
+    quality = 75
+    if pictures.ndim == 3:
+        quality = 101  # nothing is lost: what is single pixels in a photo is a finding in a map
+        largest = np.abs(pictures).max(axis=(1, 2), keepdims=True)
+        shares = pictures / np.where(largest > 0, largest, 1)
+        signed = shares.min() < 0
+        colours = mpl.colormaps[SIGNED if signed else MAGNITUDE]
+        pictures = colours((shares + 1) / 2 if signed else shares)[..., :3]
+    count, height, width, _ = pictures.shape
+    rows = -(-count // _ACROSS)
+    sheet = np.zeros((rows * _ACROSS, height, width, 3))
+    sheet[:count] = pictures
+    sheet = sheet.reshape(rows, _ACROSS, height, width, 3).swapaxes(1, 2)
+    sheet = (255 * sheet.reshape(rows * height, _ACROSS * width, 3)).round().astype(np.uint8)
+    _, webp = cv2.imencode(".webp", sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return base64.b64encode(webp.tobytes()).decode()
+
+
+def _thumbnails(sheets, i):
+    """The pictures of a point under their names."""
+    x, y = 96 * (i % _ACROSS), 96 * (i // _ACROSS)
+    return "".join(
+        f'<small>{escape(name)}<i class="s{s}" style="background-position:-{x}px -{y}px"></i>'
+        "</small>"
+        for s, name in enumerate(sheets)
+    )
+
+
+def _point(places, groups, text):
     """A radio button, its mark in each colouring, and what it is, at its place in each map."""
     style = ";".join(f"--x{m}:{x:.1f}%;--y{m}:{y:.1f}%" for m, (x, y) in enumerate(places))
     marks = "".join(_use(g, i) for g, i in enumerate(groups))
     kinds = " ".join(f"is{g}-{i}" for g, i in enumerate(groups))
     return (
         f'<label class="{kinds}" style="{style}"><input type="radio" name="<own>-point">{marks}'
-        f"<span>{escape('; '.join(texts))}</span></label>"
+        f"<span>{text}</span></label>"
     )
 
 

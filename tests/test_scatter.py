@@ -128,6 +128,38 @@ def test_a_choice_of_one_is_not_offered(shown):
     assert hidden == ["Map", "Colour by"]
 
 
+def test_every_point_has_its_own_pictures(shown):
+    grey = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((8, 8, 3))
+    heat = np.zeros((3, 4, 4))
+    heat[[0, 1], 0, 0] = 0.1, -7  # each on its own scale; nothing at all of the third
+    pictures = {"a <photo>": grey, "heat": heat}
+    scatter.explore(MAPS, GROUPINGS, title="Three clips.", pictures=pictures)
+    html = shown[0]["text/html"]
+    assert "://" not in html
+    page = BeautifulSoup(html, "html.parser")
+    sheets = [
+        Image.open(io.BytesIO(base64.b64decode(code))).convert("RGB")
+        for code in re.findall(r"webp;base64,([^)]+)\)", html)
+    ]
+    middle = [(0, 0, 0), (128, 128, 128), (255, 255, 255)]
+    corner = [(103, 0, 31), (5, 48, 97), (247, 247, 247)]  # the ends and the middle of RdBu
+    for i, label in enumerate(page.select(".plot label")):
+        assert [name.get_text() for name in label.select("small")] == ["a <photo>", "heat"]
+        for s, (mark, expected) in enumerate(zip(label.select("i"), (middle, corner), strict=True)):
+            assert mark["class"] == [f"s{s}"]
+            x, y = map(int, re.findall(r"-(\d+)px", mark["style"]))
+            side = sheets[s].width // 20
+            assert (x % 96, y % 96) == (0, 0)
+            found = sheets[s].getpixel((x // 96 * side, y // 96 * side))
+            np.testing.assert_allclose(found, expected[i], atol=2)
+
+
+def test_pictures_are_one_for_each_point(shown):
+    for shape in ((2, 8, 8), (3, 8), (3, 8, 8, 4)):
+        with pytest.raises(ValueError, match=r"pictures must be \(3, h, w\).* for photo"):
+            scatter.explore(MAPS, GROUPINGS, title="x", pictures={"photo": np.zeros(shape)})
+
+
 @pytest.mark.parametrize(
     ("maps", "groupings", "message"),
     [

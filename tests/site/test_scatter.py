@@ -18,12 +18,18 @@ GROUPINGS = {
 }
 
 
-@pytest.fixture
-def opened(tmp_path, open_tab, monkeypatch):
+PICTURES = {
+    "photo": np.zeros((4, 8, 8, 3)) + 0.5,
+    "heat map": np.eye(8)[None] + np.zeros((4, 1, 1)),
+}
+
+
+@pytest.fixture(params=[None])
+def opened(tmp_path, open_tab, monkeypatch, request):
     """opened(theme, width): a page with the maps, and what went wrong meanwhile."""
     outputs = []
     monkeypatch.setattr(scatter, "display", lambda data, raw: outputs.append(data))
-    scatter.explore(MAPS, GROUPINGS, title="Four clips in two layers.")
+    scatter.explore(MAPS, GROUPINGS, title="Four clips in two layers.", pictures=request.param)
     (tmp_path / "page.html").write_text(
         '<!doctype html><html lang="en"><head><title>A page</title><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
@@ -137,3 +143,22 @@ def test_the_arrow_keys_walk_through_the_marks(opened):
     assert page.evaluate("document.activeElement.closest('fieldset').className") == "by0"
     radio = page.get_by_role("radio", name="speaker: Ann; sentence: The dog ran.")
     assert radio.count() == 1, "what a screen reader reads"
+
+
+@pytest.mark.parametrize("opened", [PICTURES], indirect=True, ids=["pictures"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_pictures_of_the_point_stand_under_the_map(opened, width):
+    page, wrong = opened("light", width)
+    page.mouse.move(*centre(page, 2))
+    (text,) = said(page)
+    assert "speaker: Bob" in text
+    assert "heat map" in text
+    boxes = [page.locator(f".plot label >> nth=2 >> i >> nth={k}").bounding_box() for k in (0, 1)]
+    plot, whole = page.locator(".plot").bounding_box(), page.locator(".scatter").bounding_box()
+    for box in boxes:
+        assert box["width"] == box["height"] == 96
+        assert box["y"] > plot["y"] + plot["height"]
+        assert box["y"] + box["height"] <= whole["y"] + whole["height"]
+    assert boxes[0]["x"] + 96 <= boxes[1]["x"]
+    page.locator(".plot input").first.check(force=True)
+    assert checks.overflow_problems(page) + checks.axe_problems(page) + wrong == []
