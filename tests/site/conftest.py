@@ -67,6 +67,7 @@ def contexts(browser):
                 color_scheme=theme,
                 reduced_motion="reduce",
             )
+            made[theme, width].set_default_timeout(120_000)  # other work may be in the way
         return made[theme, width]
 
     yield context

@@ -89,12 +89,12 @@ def resize(page, width):
     page.evaluate("window.scrollTo(0, 0)")
     still(page)
     # The theme gives what scrolls a tab stop a moment after the size has changed. What has none
-    # after two seconds, axe reports.
+    # after ten seconds, axe reports.
     with contextlib.suppress(StillWaiting):
         page.wait_for_function(
             """() => [...document.querySelectorAll('pre, .pst-scrollable-table-container')].every(
               e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)""",
-            timeout=2000,
+            timeout=10_000,
         )
 
 

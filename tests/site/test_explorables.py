@@ -1,6 +1,7 @@
 """The networks in the pages say what Keras says, and every explorable answers to everybody."""
 
 import base64
+import contextlib
 import itertools
 import json
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import site_checks as checks
 import tensorflow as tf
+from playwright.sync_api import TimeoutError as StillWaiting
 from scipy.spatial.distance import pdist
 
 from course_utils import (
@@ -75,9 +77,12 @@ def opened(page, folder, name):
     return page.locator("[data-explorable]")
 
 
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def result(page):
     """What the explorable has computed, once it has drawn it; arrays of maps as lists."""
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(DRAWN)
     text = page.evaluate(
         """JSON.stringify(document.querySelector('[data-explorable]').result,
              (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value)"""
@@ -220,8 +225,7 @@ def test_it_is_accessible_and_fits(name, theme, width, folder, base, open_tab):
     page.goto(f"{base}/{name}.html")
     page.wait_for_selector("[data-alive]")
     checks.unfold(page)
-    page.wait_for_timeout(400)
-    assert len(page.get_by_role("status").inner_text()) > 20
+    page.wait_for_function("document.querySelector('[role=status]').textContent.length > 20")
     assert not page.get_by_role("img", name="The static figure").is_visible()
     wrong += checks.overflow_problems(page) + checks.axe_problems(page)
     if width == 1280:
@@ -262,7 +266,8 @@ TOO_SMALL = """[...document.querySelectorAll('.live :is(button, select, summary,
   .filter((e) => Math.min(e.offsetWidth, e.offsetHeight) < 44)
   .map((e) => `${e.textContent || e.type}: ${e.offsetWidth} by ${e.offsetHeight} pixels`)"""
 
-# How often each live region speaks while something is moved in ten pictures of the screen.
+# How often each live region speaks while something is moved in ten pictures of the screen, and how
+# often the browser was so slow between two of them that a pause of the reader's looks no different.
 SPEAKS = """async () => {
   const root = document.querySelector("[data-explorable]"), spoken = [];
   const wait = (time) => new Promise((done) => setTimeout(done, time));
@@ -278,7 +283,9 @@ SPEAKS = """async () => {
   const box = stage?.getBoundingClientRect();
   if (stage) stage.setPointerCapture = () => {}; // which a made-up pointer has not
   const shift = choices[1]?.checked ? 1 : 0; // so that the last click is a change
+  let late = 0;
   for (let i = 0; i < 10; i++) {
+    const begun = performance.now();
     if (slider) {
       slider.value = 1 + (i % 8);
       slider.dispatchEvent(new Event("input"));
@@ -288,10 +295,11 @@ SPEAKS = """async () => {
       stage.dispatchEvent(new PointerEvent(i ? "pointermove" : "pointerdown", where));
     } else choices[(i + shift) % 2].click();
     await new Promise(requestAnimationFrame);
+    late += performance.now() - begun > 300;
   }
   stage?.dispatchEvent(new PointerEvent("pointerup", { pointerId: 1 }));
   await wait(2000);
-  return spoken;
+  return [...spoken, late];
 }"""
 
 
@@ -301,9 +309,9 @@ def test_it_works_from_a_disk_and_asks_nobody(name, folder, open_tab):
     wrong = checks.watch(page, "file:")
     opened(page, folder, name)
     assert result(page)
-    status, task = page.evaluate(SPEAKS)
-    assert 1 <= status <= 2, "once, and of a search that it has begun"
-    assert task <= 2
+    status, task, late = page.evaluate(SPEAKS)
+    assert 1 <= status <= 2 + late, "once, and of a search that it has begun"
+    assert task <= 2 + late
     assert wrong == []
 
 
@@ -380,6 +388,7 @@ def phone(browser):
     """A narrow window that is touched."""
     size = {"width": 390, "height": 844}
     context = browser.new_context(viewport=size, has_touch=True, reduced_motion="reduce")
+    context.set_default_timeout(120_000)
     yield context
     context.close()
 
@@ -388,12 +397,12 @@ def tap(element):
     """A finger's tap. Drawn out by a busy machine, a long press that clicks nothing: again."""
     page = element.page
     page.evaluate("clicked = false; addEventListener('click', () => (clicked = true), true)")
-    for _ in range(20):
+    for _ in range(10):
         element.tap()
-        page.wait_for_timeout(20)
-        if page.evaluate("clicked"):
+        with contextlib.suppress(StillWaiting):
+            page.wait_for_function("clicked", timeout=3000)
             return
-    raise AssertionError(f"twenty taps on {element} did not click")
+    raise AssertionError(f"ten taps on {element} did not click")
 
 
 def on(selector, down, across):
@@ -514,7 +523,8 @@ def test_nothing_is_loaded_before_the_reader_comes_near(name, folder, open_tab):
     far = folder / f"{name}-far.html"
     far.write_text(text.replace("<h1>", '<div style="height: 4000px"></div><h1>'))
     page.goto(far.as_uri())
-    page.wait_for_timeout(200)
+    page.mouse.move(9, 9)  # from the reader's first move on it is looked for
+    page.evaluate(DRAWN)
     assert set(asked) == {far.name, "loader.js", "explorables.css"}
     page.mouse.wheel(0, 3000)
     page.wait_for_selector("[data-alive]")

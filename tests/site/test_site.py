@@ -153,9 +153,10 @@ def test_the_button_back_to_the_top_can_be_read(theme, base, open_tab):
     page = open_tab(theme, 390)
     checks.visit(page, f"{base}/book/glossary.html")
     page.mouse.wheel(0, 3000)
-    page.wait_for_function("window.scrollY > 1000")
+    page.wait_for_function("window.scrollY >= 3000")
     page.mouse.wheel(0, -200)  # it comes when the reader turns back
     page.wait_for_selector("#pst-back-to-top", state="visible")
+    checks.still(page)
     none(checks.axe_problems(page, others=False))
 
 
