@@ -91,15 +91,22 @@ def test_ten_detectors_go_by_the_sky_and_ten_by_the_tank():
 
 def test_the_more_often_the_sky_told_the_answer_the_more_answers_turn_with_it():
     told, untold = (datasets.make_scenes(200, confounded=c, seed=1) for c in (True, False))
-    exchanged = told.cloudy != untold.cloudy
-    turn = []
+    exchanged = np.flatnonzero(told.cloudy != untold.cloudy)
+    to_clouds = np.where(told.cloudy[exchanged], 1, -1)
+    turn, moves = [], []
     for model in models.load_retrained("scenes_dose"):
-        says = [answers(model, x.images[exchanged]) > 0.5 for x in (told, untold)]
-        turn.append(np.mean(says[0] != says[1]))
-    turn = np.reshape(turn, (7, 5))  # doses of 0, 50, 60, 70, 80, 95 and 100 %, five seeds
+        logit = models.logit_model(model)
+        one, other = (np.asarray(logit(x.images[exchanged]))[:, 0] for x in (told, untold))
+        turn.append(np.mean((one > 0) != (other > 0)))
+        moves.append(np.mean((one - other) * to_clouds))
+    # Doses of 0, 50, 60, 70, 80, 95 and 100 %, five seeds each.
+    turn, moves = np.reshape(turn, (7, 5)), np.reshape(moves, (7, 5))
     assert turn[0].max() < 0.05
     assert turn[4:].min() > 0.8
     assert (np.diff(turn.mean(axis=1)) >= 0).all()
+    # Where all answers turn, how far clouds move the logit still tells the doses apart.
+    assert (np.diff(moves.mean(axis=1)) > 0).all()
+    assert (moves[2:-1].max(axis=1) < moves[3:].min(axis=1)).all()
 
 
 def test_other_sets_of_networks_there_are_not():
