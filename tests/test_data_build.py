@@ -120,6 +120,7 @@ def test_a_missing_package_or_program_is_named(common):
         common.need(packages=["numpy", "no_such_thing"], programs=["no-such-program"])
 
 
+@pytest.mark.slow
 def test_without_the_synthesiser_the_speech_script_says_so_and_writes_nothing():
     before = {path: path.stat().st_mtime_ns for path in (ROOT / "data").glob("*.*")}
     command = [sys.executable, BUILD / "speech.py"]

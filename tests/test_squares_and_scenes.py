@@ -137,6 +137,7 @@ def test_trained_squares_network_is_right_on_fresh_images(seed):
     assert accuracy(models.load_trained("squares"), datasets.make_squares(1000, seed=seed)) >= 0.98
 
 
+@pytest.mark.slow
 def test_the_document_s_network_does_better_on_the_document_s_rectangle():
     right = {}
     for grey in (100.0, 0.5):

@@ -177,8 +177,11 @@ class Served:
         self.process.wait()
 
 
-def look(browser, address, canary, *, server=None, click=True):
-    """Open a page as a teacher would, click everything in it; returns what happened."""
+def look(browser, address, canary, *, server=None, click=True, patience=700):
+    """Open a page as a teacher would, click everything in it; returns what happened.
+
+    `patience` are the milliseconds that what is begun has to show itself.
+    """
     canary[1].clear()
     context = browser.new_context()
     own = [server.base] if server else []
@@ -198,9 +201,11 @@ def look(browser, address, canary, *, server=None, click=True):
     if server:
         page.goto(f"{server.base}/login?token={TOKEN}")
     page.goto(address, wait_until="load")
-    page.wait_for_timeout(700)
 
     def note():
+        # What it begins by itself has its time, and what that asks for an answer.
+        page.wait_for_timeout(patience)
+        page.wait_for_load_state("networkidle")
         try:
             struck.update(filter(None, [page.evaluate("window.struck")]))
         except playwright.Error:  # it has gone elsewhere
@@ -216,7 +221,6 @@ def look(browser, address, canary, *, server=None, click=True):
                   e.dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true})); }""",
             inside,
         )
-        page.wait_for_timeout(700)
         note()
     text = page.content()
     context.close()
@@ -248,7 +252,8 @@ NOTHING = {"struck": set(), "strange": set(), "asked": [], "dialogs": []}
 def test_without_any_protection_the_payloads_work(graded, canary, browser):
     hostile(graded, canary[0], cleaned=False, without=["refresh", "base", "style-cover"])
     with Served(graded, UNPROTECTED) as server:
-        happened, _ = look(browser, address(graded, server), canary, server=server)
+        here = address(graded, server)
+        happened, _ = look(browser, here, canary, server=server, patience=5000)
     assert len({path.split("/")[1] for path in happened["asked"]}) >= 12
     assert happened["struck"]
     assert len(written(graded)) >= 12
@@ -348,7 +353,9 @@ def test_formgraders_own_pages_work(graded, browser):
             assert answer.value.ok
         page.locator("span.name-hidden").first.click()
         assert page.locator(".breadcrumb .name-shown").first.is_visible()
+        first = page.url.split("?")[0]
         page.get_by_role("link", name="Next").click()
+        page.wait_for_url(lambda url: url.split("?")[0] != first)
         page.wait_for_selector("#open")
         assert "/submissions/" in page.url
         page.goto(f"{server.base}/formgrader/manage_assignments")
