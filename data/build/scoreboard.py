@@ -248,7 +248,8 @@ def foretold(found, left, counts):
         took.setdefault((FIELDS[who], name), []).append(unit["seconds"])
     known = [np.mean(took[FIELDS[who], name]) for who, name in left if (FIELDS[who], name) in took]
     if len(known) < len(left) / 2:
-        return f"all of it takes about {MINUTES * counts['images'] / 50:.0f} minutes"
+        whole = MINUTES * counts["images"] / 50
+        return f"all of it takes about {whole:.0f} minutes, what is left has no like yet"
     return f"about {np.sum(known) * len(left) / max(len(known), 1) / 60:.0f} minutes are left"
 
 
