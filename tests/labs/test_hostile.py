@@ -203,9 +203,7 @@ def look(browser, address, canary, *, server=None, click=True, patience=700):
     page.goto(address, wait_until="load")
 
     def note():
-        # What it begins by itself has its time, and what that asks for an answer.
         page.wait_for_timeout(patience)
-        page.wait_for_load_state("networkidle")
         try:
             struck.update(filter(None, [page.evaluate("window.struck")]))
         except playwright.Error:  # it has gone elsewhere
