@@ -29,7 +29,7 @@ help:
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
 	@echo "make slides      make slides of the chapters (after make book; CHAPTER=03: of one)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
-	@echo "make scale       the same for 50,000 images, alone and with two workers (an hour)"
+	@echo "make scale       the same for 50,000 images, alone and with two workers (half an hour)"
 	@echo "make scoreboard  mark every method on twenty networks anew (IMAGES=50 for each; resumable)"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"

@@ -82,7 +82,8 @@ def explore(maps, groupings, *, title, pictures=None):
     Raises
     ------
     ValueError
-        If there is nothing to draw, or something does not fit, as in `plots.show_embedding`.
+        If there is nothing to draw, or something does not fit, as in `plots.show_embedding`; if
+        pictures are not in 0..1, or so many or large that no sheet of 20 across can hold them.
     """
     if not maps or not groupings:
         raise ValueError("explore needs at least one map and one grouping.")
@@ -156,6 +157,7 @@ def _places(points):
 
 
 _ACROSS = 20
+_LONGEST = 16383  # pixels of a WebP picture's side
 
 
 def _sheet(name, pictures, points):
@@ -167,6 +169,19 @@ def _sheet(name, pictures, points):
             f"pictures must be ({len(points)}, h, w) or ({len(points)}, h, w, 3), one of each "
             f"point, got {pictures.shape} for {name}."
         )
+    if not np.isfinite(pictures).all():
+        raise ValueError(f"pictures must be finite, but those of {name} hold NaN or infinity.")
+    if pictures.ndim == 4 and not 0 <= pictures.min() <= pictures.max() <= 1:
+        raise ValueError(
+            f"coloured pictures must lie in 0..1, but those of {name} reach from "
+            f"{pictures.min():g} to {pictures.max():g}: divide bytes by 255."
+        )
+    rows = -(-len(pictures) // _ACROSS)
+    if max(_ACROSS * pictures.shape[2], rows * pictures.shape[1]) > _LONGEST:
+        raise ValueError(
+            f"the {len(pictures)} pictures of {name}, {pictures.shape[1]} × {pictures.shape[2]} "
+            f"pixels each, do not fit into one of {_LONGEST}: give fewer or smaller ones."
+        )
     quality = 75
     if pictures.ndim == 3:
         quality = 101  # nothing is lost: what is single pixels in a photo is a finding in a map
@@ -176,7 +191,6 @@ def _sheet(name, pictures, points):
         colours = mpl.colormaps[SIGNED if signed else MAGNITUDE]
         pictures = colours((shares + 1) / 2 if signed else shares)[..., :3]
     count, height, width, _ = pictures.shape
-    rows = -(-count // _ACROSS)
     sheet = np.zeros((rows * _ACROSS, height, width, 3))
     sheet[:count] = pictures
     sheet = sheet.reshape(rows, _ACROSS, height, width, 3).swapaxes(1, 2)

@@ -173,3 +173,25 @@ def test_pictures_are_one_for_each_point(shown):
 def test_what_cannot_be_shown_is_refused(maps, groupings, message):
     with pytest.raises(ValueError, match=message):
         scatter.explore(maps, groupings, title="A map.")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "says"),
+    [
+        (np.full((3, 2, 2, 3), 255.0), "0..1, but those of photo reach from 255 to 255: divide"),
+        (np.full((3, 2, 2, 3), -0.1), "0..1, but those of photo reach from -0.1 to -0.1"),
+        (np.full((3, 2, 2), np.nan), "must be finite, but those of photo hold NaN"),
+        (np.zeros((3, 1, 820)), "the 3 pictures of photo, 1 × 820 pixels each, do not fit"),
+        (np.zeros((3, 16384, 1)), "do not fit into one of 16383: give fewer or smaller ones"),
+    ],
+)
+def test_pictures_that_no_sheet_can_hold_are_refused(shown, pictures, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        scatter.explore(MAPS, GROUPINGS, title="x", pictures={"photo": pictures})
+    assert shown == []
+
+
+def test_the_widest_sheet_is_made(shown):
+    pictures = {"wide": np.eye(3, 819)[:, None]}
+    scatter.explore(MAPS, GROUPINGS, title="x", pictures=pictures)
+    assert "data:image/webp" in shown[0]["text/html"]
