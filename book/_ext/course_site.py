@@ -31,7 +31,7 @@ from pictures import (
     size_by_style,
     title_of,
 )
-from scoreboard import Scoreboard, ScoreboardNetworks, frame
+from scoreboard_page import Scoreboard, ScoreboardNetworks, frame
 
 sys.path.insert(0, str(ROOT / "book/explorables"))
 import bundle as explorables

@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 sys.path.insert(0, str(checks.ROOT / "book/_ext"))
 
 import pdf
-import scoreboard
+import scoreboard_page
 
 pytestmark = pytest.mark.site
 
@@ -42,7 +42,7 @@ def page_file(tmp_path):
         "--pst-color-text-muted: #444 }"
         "@media (prefers-color-scheme: dark) { html { --pst-color-background: #111;"
         "--pst-color-link: #9cf; --pst-color-text-muted: #bbb; background: #111; color: #eee } }"
-        f'</style></head><body><main><article class="bd-article">{scoreboard.marks(BOARD)}'
+        f'</style></head><body><main><article class="bd-article">{scoreboard_page.marks(BOARD)}'
         f"</article></main><script>{(static / 'scoreboard.js').read_text(encoding='utf8')}</script>"
         "</body></html>",
         encoding="utf8",
@@ -128,14 +128,14 @@ def test_without_javascript_the_whole_table_is_there(page_file, browser):
 
 
 def test_bold_is_what_reaches_the_best_of_those_that_look():
-    assert scoreboard.level(BOARD, "mass") == {"three"}
-    assert scoreboard.level(BOARD, "road") == {"one"}
-    assert scoreboard.level(BOARD, "top") == {"three"}
+    assert scoreboard_page.level(BOARD, "mass") == {"three"}
+    assert scoreboard_page.level(BOARD, "road") == {"one"}
+    assert scoreboard_page.level(BOARD, "top") == {"three"}
 
 
 @pytest.mark.parametrize(("most", "shares"), [(1, [1, 2]), (2, [1, 2]), (3, [3])])
 def test_on_paper_every_column_stands_in_a_table_that_fits(most, shares):
-    soup = BeautifulSoup(scoreboard.marks(BOARD), "html.parser")
+    soup = BeautifulSoup(scoreboard_page.marks(BOARD), "html.parser")
     table = soup.table
     heads, *rows = [[cell.get_text() for cell in row.find_all(["th", "td"])]
                     for row in table.find_all("tr")[1:]]  # fmt: skip
