@@ -1,6 +1,7 @@
 """What the benchmarks share: fair timing, tables, and their sections of book/how_fast.md."""
 
 import ctypes
+import datetime
 import gc
 import json
 import os
@@ -85,11 +86,11 @@ def table(header, rows):
 
 
 def machine():
-    """A sentence on the processor and the versions, without names of hosts or paths."""
+    """A sentence on the day, the processor and the versions, without names of hosts or paths."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy"))
     return (
-        f"Measured on {os.cpu_count()} cores of {_processor()}, {platform.system()}, "
-        f"Python {platform.python_version()}, {versions}."
+        f"Measured on {datetime.date.today()} on {os.cpu_count()} cores of {_processor()}, "
+        f"{platform.system()}, Python {platform.python_version()}, {versions}."
     )
 
 
