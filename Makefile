@@ -23,7 +23,7 @@ help:
 	@echo "make test        lint, notebook rules and the tests of the package"
 	@echo "make test-all    the same and the long tests (marked slow)"
 	@echo "make test-anywhere   the tests as other processors, threads, orders and batches run them"
-	@echo "make test-peers  compare with Zennit, shap and Quantus, in an environment of their own"
+	@echo "make test-peers  compare with Zennit, shap, Quantus, cleanlab in an environment of their own"
 	@echo "make check-site  open every built page in Chromium (after make book)"
 	@echo "make site-archive   pack the built site into one file, with its checksum"
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
@@ -92,7 +92,8 @@ peers-env: .venv/peers/ready
 
 test-peers: peers-env
 	$(BIN)/python -m pytest tests/peers/test_relevance_peers.py tests/peers/test_shapley_peers.py \
-		tests/peers/test_concepts_peers.py tests/peers/test_metrics_peers.py
+		tests/peers/test_concepts_peers.py tests/peers/test_metrics_peers.py \
+		tests/peers/test_labels_peers.py
 
 check-site: env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
