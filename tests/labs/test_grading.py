@@ -203,50 +203,40 @@ def others(tmp_path_factory):
     return graded(tmp_path_factory.mktemp("others"), LATER.__contains__)
 
 
-def check_points(row, points):
-    tasks = {task["task"]: task["points"] for task in row["tasks"]}
-    assert [tasks["double_test"], tasks["triple_test"]] == points
+WORTH = {
+    "Ada Lovelace": [2, 3],
+    "blank": [0, 0],
+    "half": [2, 1],
+    "renamed": [2, 3],
+    "emmy": [2, 3],
+    "crash": [0, 3],
+    "endless": [0, 3],
+    "huge": [0, 3],
+    "chatty": [0, 3],
+    "bytes": [2, 3],
+    "bytes in code": [0, 3],
+    "utf-16": [2, 3],
+    "broken": [0, 0],
+    "list": [0, 0],
+    "deleted": [2, 0],
+    "own cell": [2, 3],
+    "copied cell": [2, 3],
+    "easier tests": [0, 0],
+    "malicious": [0, 0],
+    "warning": [2, 3],
+}
+
+
+@pytest.mark.parametrize(
+    "student",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in WORTH],
+)
+def test_each_student_gets_what_their_work_is_worth(request, student):
+    rows, _, _ = request.getfixturevalue("others" if student in LATER else "course")
+    tasks = {task["task"]: task["points"] for task in rows[student]["tasks"]}
+    assert [tasks["double_test"], tasks["triple_test"]] == WORTH[student]
     assert tasks["open"] == 0
-    assert row["points"] == sum(points)
-
-
-@pytest.mark.parametrize(
-    ("student", "points"),
-    [
-        ("Ada Lovelace", [2, 3]),
-        ("blank", [0, 0]),
-        ("half", [2, 1]),
-        ("emmy", [2, 3]),
-        ("crash", [0, 3]),
-        ("endless", [0, 3]),
-        ("bytes in code", [0, 3]),
-        ("broken", [0, 0]),
-        ("list", [0, 0]),
-        ("deleted", [2, 0]),
-        ("own cell", [2, 3]),
-        ("easier tests", [0, 0]),
-        ("malicious", [0, 0]),
-    ],
-)
-def test_each_student_gets_what_their_work_is_worth(course, student, points):
-    check_points(course[0][student], points)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("student", "points"),
-    [
-        ("renamed", [2, 3]),
-        ("huge", [0, 3]),
-        ("chatty", [0, 3]),
-        ("bytes", [2, 3]),
-        ("utf-16", [2, 3]),
-        ("copied cell", [2, 3]),
-        ("warning", [2, 3]),
-    ],
-)
-def test_each_of_the_others_does_too(others, student, points):
-    check_points(others[0][student], points)
+    assert rows[student]["points"] == sum(WORTH[student])
 
 
 def test_open_questions_wait_for_a_reader_where_there_is_something_to_read(course):
