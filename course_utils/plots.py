@@ -1,4 +1,4 @@
-"""Pictures of filters, feature maps and networks, with the colour maps that suit them.
+"""Pictures of filters, feature maps, networks and scores, with the colour maps that suit them.
 
 Magnitudes get a perceptually uniform colour map, signed values one that is centred on zero,
 and both a colour bar, so that no picture claims more than its numbers.
@@ -306,4 +306,55 @@ def show_embedding(points, labels, *, names=None, ax=None, title=None, legend=Tr
         ax.set_title(title, fontsize=10)
     if legend:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8.5)
+    return ax
+
+
+def show_dots(rows, *, ax=None, interval=None, level=None, title=None, shift=0.0, **style):
+    """Draw a row of dots for each name with their mean marked, and return the Axes.
+
+    Tables whose numbers vary with a seed, a network or an image are read more easily so. For
+    several quantities give it the Axes of `plt.subplots(1, n, sharey=True)` one by one; for
+    several series in one Axes, call it once for each with its own `shift`, `color` and `label`.
+
+    Parameters
+    ----------
+    rows : dict of str to array (N,)
+        The values of each row, say one for each seed; first rows stand at the top. All are drawn,
+        as small rings, and their mean as a filled dot; a single value is a dot alone.
+    interval : function, optional
+        Gives the lower and the upper bound of a row's values. A line between the two, say a
+        confidence interval, then takes the place of the rings.
+    level : float, optional
+        Where a dashed line stands, such as the score of chance.
+    shift : float
+        How far below the middle of its row a series stands, in rows.
+    **style
+        Of the dots, as `Axes.plot` takes it: `color`, `marker`, `label`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw.
+    """
+    if not rows:
+        raise ValueError("there are no rows to draw.")
+    ax = _axes(ax)
+    style = {"color": "#0072B2", "marker": "o"} | style
+    colour, marker, label = style["color"], style["marker"], style.pop("label", None)
+    for at, values in enumerate(rows.values()):
+        values, height = np.atleast_1d(values).astype(float), at + shift
+        if interval is not None:
+            ax.hlines(height, *interval(values), color=colour, lw=2)
+        elif len(values) > 1:
+            heights = np.full(len(values), height)
+            ax.plot(values, heights, marker, mec=colour, mfc="none", ms=4, alpha=0.7)
+        ax.plot(values.mean(), height, ls="", ms=6.5, label=None if at else label, **style)
+    if level is not None:
+        ax.axvline(level, color="grey", ls="--", lw=1, zorder=0)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+    if title:
+        ax.set_title(title, fontsize=10)
     return ax

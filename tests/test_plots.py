@@ -195,3 +195,33 @@ def test_names_stand_for_labels_in_the_legend_on_the_caller_s_axes():
 def test_what_is_not_a_map_is_refused(points, labels, message):
     with pytest.raises(ValueError, match=message):
         plots.show_embedding(points, labels, names=["a", "b", "c"])
+
+
+def test_a_row_of_dots_shows_each_value_and_their_mean():
+    rows = {"fair": [0.1, 0.2, 0.6], "confounded": [0.9]}
+    axis = plots.show_dots(rows, level=0.25, title="mass", label="three seeds")
+    rings, mean, alone, chance = axis.lines
+    assert rings.get_xdata() == pytest.approx([0.1, 0.2, 0.6])
+    assert rings.get_markerfacecolor() == "none"
+    assert [*mean.get_xdata(), *alone.get_xdata()] == pytest.approx([0.3, 0.9])
+    assert (*rings.get_ydata(), *mean.get_ydata(), *alone.get_ydata()) == (0, 0, 0, 0, 1)
+    assert chance.get_xdata() == [0.25, 0.25]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == list(rows)
+    low, high = axis.get_ylim()
+    assert low > high  # the first row stands at the top
+    assert axis.get_legend_handles_labels()[1] == ["three seeds"]
+
+
+def test_intervals_of_dots_take_the_place_of_the_values_and_series_stand_below_each_other():
+    axis = plots.show_dots({"a": [1.0, 5.0], "b": [2.0]}, interval=lambda v: (v.min(), v.max()))
+    plots.show_dots({"a": [3.0], "b": [4.0]}, ax=axis, shift=0.2, color="red", marker="s")
+    spans = [part.get_segments()[0][:, 0].tolist() for part in axis.collections]
+    assert spans == [[1, 5], [2, 2]]
+    assert [line.get_xdata()[0] for line in axis.lines] == [3, 2, 3, 4]
+    assert [line.get_ydata()[0] for line in axis.lines] == pytest.approx([0, 1, 0.2, 1.2])
+    assert axis.lines[-1].get_color() == "red"
+
+
+def test_no_dots_are_an_error():
+    with pytest.raises(ValueError, match="no rows"):
+        plots.show_dots({})
