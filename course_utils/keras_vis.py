@@ -318,5 +318,5 @@ def _check_installed():
     tf_keras = f"tf-keras=={'.'.join(tf.__version__.split('.')[:2])}.*"  # it follows TensorFlow's
     raise ImportError(
         "The original keras-vis runs where keras-vis 0.4.1 and tf-keras are installed: "
-        f'pip install "keras-vis==0.4.1" "{tf_keras}" (the extra "peers" of the course holds both).'
+        f'pip install "keras-vis==0.4.1" "{tf_keras}" (the extra "book" of the course holds both).'
     )
