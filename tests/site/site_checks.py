@@ -137,16 +137,17 @@ def axe_problems(page, colours=True, others=True, without=None):
     page.evaluate(
         """() => {
           window.codeBefore = [...document.querySelectorAll('pre')].map(e => [e, e.innerHTML]);
-          const seen = new Set();
-          const words = [...document.querySelectorAll('pre span')].sort(
-            (a, b) => b.textContent.length - a.textContent.length);
-          for (const word of words) {
+          const words = [...document.querySelectorAll('pre span')].filter(
+            e => !e.children.length).sort((a, b) => b.textContent.length - a.textContent.length);
+          // All styles before the first change: after each, they would be computed anew.
+          const kinds = words.map(word => {
             const style = getComputedStyle(word);
-            const kind = [word.className, style.color, style.backgroundColor,
+            return [word.className, style.color, style.backgroundColor,
               word.closest('.highlight')?.parentElement.className].join('|');
-            if (seen.has(kind) && !word.children.length) word.replaceWith(word.textContent);
-            seen.add(kind);
-          }
+          });
+          words.forEach((word, i) => {
+            if (kinds.indexOf(kinds[i]) < i) word.replaceWith(word.textContent);
+          });
         }"""
     )
     if not page.evaluate("'axe' in window"):
