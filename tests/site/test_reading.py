@@ -23,7 +23,7 @@ LESS = {
     **dict.fromkeys(("00", "01", "04", "05", "06", "09", "12", "14", "20", "21"), 0.15),
     "08": 0.22,
     # Their evidence is numbers: means and intervals over seeds, scenes, digits and networks.
-    **dict.fromkeys(("11", "18"), 0.09),
+    **dict.fromkeys(("18",), 0.09),
     **dict.fromkeys(("15", "17", "19"), 0.19),
     # Arithmetic on three units, which a reader can follow with a pencil.
     "10": 0.14,
