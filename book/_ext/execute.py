@@ -5,6 +5,7 @@ data or the lock was touched, which the notebooks' own text cannot show. A noteb
 cache as soon as it is done, so an interrupted run loses only what was running.
 """
 
+# ruff: noqa: E402
 import hashlib
 import json
 import os
@@ -16,6 +17,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+# jsonschema would make a parser of addresses with it, which no notebook needs: over a second in
+# each of these processes.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat
 from jupyter_cache import get_cache

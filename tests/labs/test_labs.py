@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbgrader.dbutil import _temp_alembic_ini
 from nbgrader.nbgraderformat import MetadataValidator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,9 +26,9 @@ from site_checks import secrets  # noqa: E402
 NAMES = release.names()
 SOURCES = {name: ROOT / "notebooks/labs" / name / f"{name}.ipynb" for name in NAMES}
 each_lab = pytest.mark.parametrize("name", NAMES)
-# Running a lab takes a quarter of a minute: one is run each time, all of them with the slow tests.
+# Running a lab takes a quarter of a minute: one is run each time, as it is handed out, and its
+# solution by test_judge.py; all of them with the slow tests.
 RUN = [pytest.param(name, marks=[pytest.mark.slow] * (name != "filters")) for name in NAMES]
-each_lab_that_is_run = pytest.mark.parametrize("name", RUN)
 OPENING = ["**The question.**", "**You will be able to**", "**Time.**", "**It follows**"]
 ALLOWED = {"course_utils", "numpy", "matplotlib", "keras", "tensorflow", "sklearn", "skimage"}
 ALLOWED |= {"cv2", "scipy", "IPython", "google"} | set(sys.stdlib_module_names)
@@ -169,6 +171,13 @@ def test_students_can_change_only_what_is_theirs(name, released):
             assert blank in cell.source
 
 
+@pytest.mark.slow
+def test_the_version_of_the_gradebooks_tables_is_what_nbgraders_program_says():
+    with _temp_alembic_ini("sqlite://") as settings:
+        said = subprocess.check_output([sys.executable, "-m", "alembic", "-c", settings, "heads"])
+    assert said.decode().split()[0] == release.version_of_tables()
+
+
 def test_the_archive_holds_them_all_and_every_link_in_it_leads_somewhere(released, tmp_path):
     with zipfile.ZipFile(released[1] / "labs.zip") as archive:
         names = archive.namelist()
@@ -186,7 +195,7 @@ def test_the_archive_holds_them_all_and_every_link_in_it_leads_somewhere(release
     assert followed > 2 * len(NAMES)
 
 
-@each_lab_that_is_run
+@pytest.mark.parametrize("name", RUN)
 def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_path):
     notebook = nbformat.from_dict(released[0][name])
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}})
@@ -205,7 +214,8 @@ def test_nothing_passes_in_the_notebook_as_it_is_handed_out(name, released, tmp_
             assert output.get("name") != "stderr", output.text
 
 
-@each_lab_that_is_run
+@pytest.mark.slow
+@each_lab
 def test_the_solution_gets_every_point(name, tmp_path):
     notebook = nbformat.read(SOURCES[name], 4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()

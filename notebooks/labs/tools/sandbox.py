@@ -13,6 +13,7 @@ error too, because nbgrader would give full points to a test without one.
 The notebook is rewritten in place, each cell with its outputs.
 """
 
+# ruff: noqa: E402
 import asyncio
 import copy
 import os
@@ -24,6 +25,10 @@ import time
 from pathlib import Path
 from queue import Empty
 from subprocess import DEVNULL
+
+# jsonschema would make a parser of addresses with it, which no notebook needs: over a second in
+# each of these processes.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat
 import psutil
