@@ -8,8 +8,9 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
+from course_utils._arrays import check_whole
 from course_utils._scores import of_target, predict, score_model
-from course_utils._shared import check_fill, check_images, check_targets, check_whole
+from course_utils._shared import check_fill, check_images, check_targets
 
 
 class Curve(NamedTuple):

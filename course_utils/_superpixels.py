@@ -5,7 +5,7 @@ import heapq
 import cv2
 import numpy as np
 
-from course_utils._shared import check_whole
+from course_utils._arrays import check_whole
 
 METHODS = ("slic", "kmeans", "quickshift", "meanshift")
 

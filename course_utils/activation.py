@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._ascent import centred, confine, shifted, unit, variation_slope
 from course_utils._plain import kept, plain
 from course_utils._scores import reached, score_model
@@ -17,7 +18,6 @@ from course_utils._shared import (
     check_fill,
     check_graph,
     check_targets,
-    check_whole,
     find_layer,
     layer_output,
     maps_first,

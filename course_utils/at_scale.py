@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 
 import course_utils
 from course_utils import _store
+from course_utils._arrays import centre_square, check_whole
 from course_utils._scores import predict, score_model
-from course_utils._shared import centre_square, check_images, check_targets, check_whole
+from course_utils._shared import check_images, check_targets
 from course_utils.datasets import load_photo
 from course_utils.models import ImageClassifier, imagenet_classifier, load_trained
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._bent import bent
 from course_utils._plain import in_one_line, kept, plain
 from course_utils._scores import of_target, pick, predict, reached, score_model
@@ -21,7 +22,6 @@ from course_utils._shared import (
     check_built,
     check_images,
     check_targets,
-    check_whole,
     find_layer,
     flat_layers,
 )

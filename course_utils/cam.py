@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers as kl
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._inside import watch
 from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._plain import convolves_channels_first, kept
@@ -21,7 +22,6 @@ from course_utils._shared import (
     check_fill,
     check_images,
     check_targets,
-    check_whole,
     find_layer,
     flat_layers,
     maps_first,

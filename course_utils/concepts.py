@@ -7,9 +7,10 @@ dissection, which single units answer to which things in the picture.
 
 import numpy as np
 
+from course_utils._arrays import check_whole
 from course_utils._inside import outputs_of, slopes_of
 from course_utils._masks import enlarging
-from course_utils._shared import check_images, check_targets, check_whole
+from course_utils._shared import check_images, check_targets
 
 
 def probe(model, images, concepts, *, layers, folds=5, ridge=0.01, seed=0, batch_size=64):

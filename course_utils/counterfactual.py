@@ -8,16 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from course_utils._arrays import check_whole
 from course_utils._parts import check_segments
 from course_utils._plain import kept, plain
 from course_utils._scores import forward, images_spec, of_target, reached, score_model
-from course_utils._shared import (
-    channels_first,
-    check_graph,
-    check_images,
-    check_targets,
-    check_whole,
-)
+from course_utils._shared import channels_first, check_graph, check_images, check_targets
 
 
 class Counterfactuals(NamedTuple):

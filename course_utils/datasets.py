@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from course_utils._shared import centre_square, check_whole
+from course_utils._arrays import centre_square, check_whole
 
 
 def _data_folder():

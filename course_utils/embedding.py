@@ -8,9 +8,10 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from course_utils._arrays import check_whole
 from course_utils._plain import kept, plain
 from course_utils._scores import forward
-from course_utils._shared import check_images, check_whole, find_layer, layer_output
+from course_utils._shared import check_images, find_layer, layer_output
 
 
 def layer_outputs(model, inputs, layers, *, mean_over=(), batch_size=64):

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._scores import gradient, score_model
-from course_utils._shared import check_fill, check_images, check_targets, check_whole
+from course_utils._shared import check_fill, check_images, check_targets
 
 
 def saliency_map(model, images, targets, *, score="logit", batch_size=64):

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from course_utils._arrays import check_whole
 from course_utils._plain import kept, plain
 from course_utils._shared import (
     channels_first,
     check_built,
     check_graph,
     check_images,
-    check_whole,
     find_layer,
     layer_calls,
     layer_output,

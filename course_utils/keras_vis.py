@@ -29,15 +29,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from course_utils._arrays import check_whole
 from course_utils._scores import predict, score_model
-from course_utils._shared import (
-    check_built,
-    check_images,
-    check_targets,
-    check_whole,
-    find_layer,
-    layer_calls,
-)
+from course_utils._shared import check_built, check_images, check_targets, find_layer, layer_calls
 
 
 def saliency_map(model, images, targets, *, backprop_modifier=None, timeout=300):

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from course_utils._arrays import check_whole
 from course_utils._parts import check_image, check_segments, fill_image, part_scores
-from course_utils._shared import check_images, check_targets, check_whole
+from course_utils._shared import check_images, check_targets
 from course_utils._superpixels import superpixels
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._fidelity import (  # noqa: F401 - the last three are public here
     Curve,
     check_explained,
@@ -13,7 +14,7 @@ from course_utils._fidelity import (  # noqa: F401 - the last three are public h
     road_curve,
 )
 from course_utils._scores import of_target, predict, score_model
-from course_utils._shared import check_fill, check_whole
+from course_utils._shared import check_fill
 
 
 def pointing_game(heatmaps, masks):

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from course_utils._arrays import centre_square, check_photos
 from course_utils._scores import logit_model as logit_model
-from course_utils._shared import centre_square, channels_last, check_images, check_photos
+from course_utils._shared import channels_last, check_images
 from course_utils.datasets import data_file, load_arrays
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from course_utils._arrays import check_whole
 from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._partial import partial_pass
 from course_utils._scores import forward, of_target, predict, score_model
-from course_utils._shared import check_fill, check_images, check_targets, check_whole
+from course_utils._shared import check_fill, check_images, check_targets
 
 
 def iter_occlusion(image, patch=14, stride=None, fill=0.0):

@@ -8,16 +8,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as kl
 
+from course_utils._arrays import check_whole
 from course_utils._plain import TO_FIRST, TO_LAST, ChannelsLast, kept
 from course_utils._rules import STABILIZER, Rules, by_contribution, ratio, through_weights
 from course_utils._scores import _Scores, images_spec, pick, score_model
-from course_utils._shared import (
-    check_fill,
-    check_images,
-    check_targets,
-    check_whole,
-    layer_calls,
-)
+from course_utils._shared import check_fill, check_images, check_targets, layer_calls
 
 RULES = ("zero", "epsilon", "gamma", "z-plus", "alpha2-beta1")
 # From a composite to the rules of its first convolution, its others, and its Dense layers.

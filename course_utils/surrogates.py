@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
 
-from course_utils._shared import check_whole
+from course_utils._arrays import check_whole
 
 
 class LinearSurrogate(NamedTuple):
