@@ -1,5 +1,6 @@
 """What all tests share: the same random weights in every run, and the run's own circumstances."""
 
+import gc
 import random
 import sys
 from importlib import import_module
@@ -7,6 +8,8 @@ from importlib import import_module
 import pytest
 from hypothesis import HealthCheck, settings
 
+# jsonschema would make a parser of addresses with it, which no notebook needs: over a second.
+sys.modules.setdefault("rfc3987_syntax", None)
 # A machine that does other work is slow, which is no fault of what is tested.
 settings.register_profile("course", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("course"), max_examples=25)
@@ -29,6 +32,11 @@ def pytest_collection_modifyitems(config, items):
     if seed is not None:
         place = {path: random.Random(f"{seed}{path}").random() for path in {i.path for i in items}}
         items.sort(key=lambda i: (place[i.path], random.Random(f"{seed}{i.nodeid}").random()))
+
+
+def pytest_collection_finish():
+    """Tests that look for what is left of a model need not look through TensorFlow each time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

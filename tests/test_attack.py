@@ -239,7 +239,12 @@ NAMES = (
 NOISE = np.random.default_rng(0).random((2, *SHAPE), np.float32)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each compiles a step of its own: some are attacked each time, and all of them looked at below.
+QUICK = ("BatchNorm, ReLU6", "leaky", "sigmoid")
+ATTACKED = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", ATTACKED)
 def test_every_kind_of_network_is_attacked_and_left_as_it_was(name):
     model = built()[name]
     parts = [(part, vars(part).copy()) for part in _bent.parts(model)]

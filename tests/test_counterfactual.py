@@ -180,7 +180,7 @@ def test_parts_are_the_fewest_that_turn_the_answer():
         def turned(parts):
             shown = np.isin(segments, parts)[..., np.newaxis]
             mixed = np.where(shown, source, pictures[n])[np.newaxis]  # noqa: B023
-            return (model.predict(mixed, verbose=0)[0, 0] > 0) != now[n]  # noqa: B023
+            return (float(model(mixed)[0, 0]) > 0) != now[n]  # noqa: B023
 
         chosen = np.flatnonzero(found.parts[n])
         shown = np.isin(segments, chosen)[..., np.newaxis]

@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOAD = """
+import importlib
 import keras
+ours = keras.backend.backend
+keras.backend.backend = lambda: "jax"  # which need not be installed
+for module in ("gradients", "models"):
+    try:
+        importlib.import_module(f"course_utils.{module}")
+    except ImportError as error:
+        print(error)
+keras.backend.backend = ours
 from course_utils import models
 assert keras.config.image_data_format() == "channels_first"
 for name in ("digits", "digits_vae", "squares", "scenes_fair", "speech"):
@@ -28,27 +37,21 @@ def run(code, **settings):
     )
 
 
-def test_the_course_s_networks_load_whatever_the_user_s_keras_json_says(tmp_path):
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """What came of loading the networks, with another backend first, and a keras.json."""
+    home = tmp_path_factory.mktemp("keras")
     chosen = {"image_data_format": "channels_first", "backend": "tensorflow"}
-    (tmp_path / "keras.json").write_text(json.dumps(chosen))
-    done = run(LOAD, KERAS_HOME=str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    (home / "keras.json").write_text(json.dumps(chosen))
+    return run(LOAD, KERAS_HOME=str(home))
 
 
-OTHER_BACKEND = """
-import importlib
-import keras
-keras.backend.backend = lambda: "jax"  # which need not be installed
-for module in ("gradients", "models"):
-    try:
-        importlib.import_module(f"course_utils.{module}")
-    except ImportError as error:
-        print(error)
-"""
+def test_the_course_s_networks_load_whatever_the_user_s_keras_json_says(loaded):
+    assert loaded.returncode == 0, loaded.stderr
 
 
-def test_another_backend_of_keras_is_refused_in_one_sentence():
-    said = run(OTHER_BACKEND).stdout.splitlines()
+def test_another_backend_of_keras_is_refused_in_one_sentence(loaded):
+    said = loaded.stdout.splitlines()
     assert len(said) == 2
     for line in said:
         assert line.startswith("course_utils explains with TensorFlow, and Keras runs on jax")

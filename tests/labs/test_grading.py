@@ -98,6 +98,7 @@ RIGHT = {
     "triple": "def triple(x):\n    return x * 3",
     "open": "Because it is.",
 }
+ENDLESS = "def double(x):\n    while True: time.sleep(1)"  # test_class.py has one that is busy
 HARM = """
 import os, signal, socket, subprocess
 from course_utils.labs import _engine
@@ -143,7 +144,7 @@ def class_of(blank, victim, secret):
         "renamed": ("my lab, final (2).ipynb", text),
         ".": ("emmy_small.ipynb", text),
         "crash": answered(right, double="def double(x):\n    import os; os._exit(1)"),
-        "endless": answered(right, double="def double(x):\n    while True: pass"),
+        "endless": answered(right, double=f"import time\n{ENDLESS}"),
         "huge": answered(right, double="def double(x): return np.ones(10 * 2**27)"),
         "chatty": answered(right, double="def double(x):\n    while True: print('y' * 999)"),
         "bytes": text.replace(b"x + x", b"x + x # \xff\xe4"),

@@ -283,16 +283,20 @@ def test_the_policy_alone_stops_what_was_not_cleaned(graded, canary, browser):
     assert "onerror=" in text  # the payloads were there
 
 
+@pytest.fixture(scope="module")
+def server(graded):
+    """Formgrader of the graded folder."""
+    with Served(graded, "import formgrade; formgrade.main()") as server:
+        yield server
+
+
 @pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's, of its own data base
 @in_a_browser
-def test_formgrader_as_it_is_served(graded, canary, browser):
-    hostile(graded, canary[0], cleaned=False)
-    with Served(graded, "import formgrade; formgrade.main()") as server:
+def test_formgrader_as_it_is_served(graded, canary, browser, server):
+    for cleaned in (False, True):
+        hostile(graded, canary[0], cleaned)
         happened, _ = look(browser, address(graded, server), canary, server=server)
         assert happened == NOTHING
-        hostile(graded, canary[0], cleaned=True)
-        happened, _ = look(browser, address(graded, server), canary, server=server)
-    assert happened == NOTHING
     assert not written(graded)
 
 
@@ -316,62 +320,59 @@ def saves(kept):
 
 
 @in_a_browser
-def test_formgraders_own_pages_work(graded, browser):
+def test_formgraders_own_pages_work(graded, browser, server):
     shutil.copyfile(
         graded / "autograded/ann/small/small.ipynb",
         graded / "autograded/mallory/small/small.ipynb",
     )
-    with Served(graded, "import formgrade; formgrade.main()") as server:
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        wrong = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.goto(f"{server.base}/?token={TOKEN}")
-        assert "/formgrader/gradebook" in page.url
-        page.get_by_role("link", name="small").click()
-        page.wait_for_url(re.compile(r"/gradebook/small/?$"))  # till then the links are the others
-        page.get_by_role("link", name="small").last.click()
-        page.wait_for_url(re.compile(r"/gradebook/small/small/?$"))
-        page.get_by_role("link", name="Submission #1").wait_for()
-        page.get_by_role("button", name="Show All Names").click()
-        page.get_by_role("link", name="mallory").wait_for()
-        page.get_by_role("button", name="Hide All Names").click()
-        page.get_by_role("link", name="Submission #1").click()
-        page.wait_for_selector("#open")
-        assert page.locator("mjx-container svg path").count() > 3
-        # Formgrader empties both fields when the marks of before arrive; from then on it saves.
-        page.wait_for_function(
-            "() => window.formgrader?.grades?.loaded && formgrader.comments?.loaded"
-        )
-        for field, typed, kept in (("#open", "3", "grade"), ("#open-comment", "Why?", "comment")):
-            with page.expect_response(saves(kept)) as answer:
-                page.locator(field).fill(typed)
-                page.locator(field).blur()
-            assert answer.value.ok
-        page.locator("span.name-hidden").first.click()
-        assert page.locator(".breadcrumb .name-shown").first.is_visible()
-        first = page.url.split("?")[0]
-        page.get_by_role("link", name="Next").click()
-        page.wait_for_url(lambda url: url.split("?")[0] != first)
-        page.wait_for_selector("#open")
-        assert "/submissions/" in page.url
-        page.goto(f"{server.base}/formgrader/manage_assignments")
-        page.wait_for_selector("text=small")
-        page.goto(f"{server.base}/formgrader/manage_students")
-        page.wait_for_selector("text=mallory")
-        for gone in (
-            "lab",
-            "tree",
-            "api/contents",
-            "api/kernels",
-            "files/gradebook.db",
-            "terminals/1",
-        ):
-            assert page.request.get(f"{server.base}/{gone}").status == 404, gone
-        before = page.request.get(f"{server.base}/formgrader/?path=/tmp", max_redirects=0)
-        assert before.headers["location"].startswith("/formgrader/gradebook")
-        page.close()
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.goto(f"{server.base}/?token={TOKEN}")
+    assert "/formgrader/gradebook" in page.url
+    page.get_by_role("link", name="small").click()
+    page.wait_for_url(re.compile(r"/gradebook/small/?$"))  # till then the links are the others
+    page.get_by_role("link", name="small").last.click()
+    page.wait_for_url(re.compile(r"/gradebook/small/small/?$"))
+    page.get_by_role("link", name="Submission #1").wait_for()
+    page.get_by_role("button", name="Show All Names").click()
+    page.get_by_role("link", name="mallory").wait_for()
+    page.get_by_role("button", name="Hide All Names").click()
+    page.get_by_role("link", name="Submission #1").click()
+    page.wait_for_selector("#open")
+    assert page.locator("mjx-container svg path").count() > 3
+    # Formgrader empties both fields when the marks of before arrive; from then on it saves.
+    page.wait_for_function("() => window.formgrader?.grades?.loaded && formgrader.comments?.loaded")
+    for field, typed, kept in (("#open", "3", "grade"), ("#open-comment", "Why?", "comment")):
+        with page.expect_response(saves(kept)) as answer:
+            page.locator(field).fill(typed)
+            page.locator(field).blur()
+        assert answer.value.ok
+    page.locator("span.name-hidden").first.click()
+    assert page.locator(".breadcrumb .name-shown").first.is_visible()
+    first = page.url.split("?")[0]
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url(lambda url: url.split("?")[0] != first)
+    page.wait_for_selector("#open")
+    assert "/submissions/" in page.url
+    page.goto(f"{server.base}/formgrader/manage_assignments")
+    page.wait_for_selector("text=small")
+    page.goto(f"{server.base}/formgrader/manage_students")
+    page.wait_for_selector("text=mallory")
+    for gone in (
+        "lab",
+        "tree",
+        "api/contents",
+        "api/kernels",
+        "files/gradebook.db",
+        "terminals/1",
+    ):
+        assert page.request.get(f"{server.base}/{gone}").status == 404, gone
+    before = page.request.get(f"{server.base}/formgrader/?path=/tmp", max_redirects=0)
+    assert before.headers["location"].startswith("/formgrader/gradebook")
+    page.close()
     assert not [said for said in wrong if "404" not in said], wrong
     with Gradebook(f"sqlite:///{graded / 'gradebook.db'}", release.COURSE) as gradebook:
         marks = [

@@ -218,8 +218,19 @@ def fail(*args):
     raise OSError("the disk is full")
 
 
-@pytest.mark.parametrize("step", ["autograde", "generate_feedback"])
-@pytest.mark.parametrize("how", [fail, lambda *args: {"success": False, "log": "it broke"}])
+def says_so(*args):
+    return {"success": False, "log": "it broke"}
+
+
+@pytest.mark.parametrize(
+    ("step", "how"),
+    [
+        ("autograde", fail),
+        ("generate_feedback", says_so),
+        pytest.param("autograde", says_so, marks=pytest.mark.slow),
+        pytest.param("generate_feedback", fail, marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_that_fails_costs_no_point_and_is_taken_again(course, monkeypatch, step, how):
     top, blank, runs = course
     hand_in(top, "Ann", blank, double="return 3")

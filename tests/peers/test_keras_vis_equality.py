@@ -61,6 +61,7 @@ def drawn_out(maps):
     return (maps - low) / (high - low + 1e-7)
 
 
+@pytest.mark.slow
 def test_saliency_is_ours_drawn_out_to_0_to_1():
     model, images, targets = digits()
     theirs = keras_vis.saliency_map(model, images, targets)
@@ -131,6 +132,7 @@ def test_cam_is_grad_cam_enlarged_with_a_bicubic_filter(layer):
     np.testing.assert_allclose(theirs, drawn_out(np.stack(large)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_it_finds_for_a_digit_is_that_digit_to_the_network_and_the_same_every_time():
     model, _, _ = digits()
     found = keras_vis.maximize_activation(model, [1, 7, 7], steps=100)
