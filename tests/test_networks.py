@@ -275,27 +275,32 @@ def check(seed):
         close(found.after, slow.score(made, "probability"), "an attack's end")
 
 
-# The first twelve hold every rule of the grammar but a few; the 200 are for make test-all.
-@pytest.mark.parametrize("seed", range(12))
+# These six hold every rule of the grammar but a few; the 200 are for make test-all.
+QUICK = (0, 1, 3, 4, 6, 11)
+
+
+@pytest.mark.parametrize("seed", QUICK)
 def test_methods_agree_with_slow_computations(seed):
     check(seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12, 200))
+@pytest.mark.parametrize("seed", sorted({*range(200)} - {*QUICK}))
 def test_methods_agree_with_slow_computations_on_200_networks(seed):
     check(seed)
 
 
 def test_the_grammar_makes_every_kind_of_network():
-    words = " ".join(random_network(seed).words for seed in range(40))
-    for word in (
+    missing = [
         *("channels first", "uint8", "int32", "mixed_float16", "mixed_bfloat16", "float64"),
         *("conv", "depthwise", "separable", "pool", "norm", "add", "+", "nested", "dropout"),
         *("operation in front", "Rescaling", "ops.tanh", "fused", "layer", "in float32"),
         *("sigmoid", "softmax", "mean", "maximum", "flat"),
-    ):
-        assert word in words
+    ]
+    for seed in range(40):
+        words = random_network(seed).words if missing else ""
+        missing = [word for word in missing if word not in words]
+    assert not missing
 
 
 def test_the_slow_computations_see_a_wrong_one(monkeypatch):

@@ -144,7 +144,7 @@ def test_chains_of_each_kind_give_what_the_loop_gives(parts):
 
 
 @settings(
-    max_examples=12,
+    max_examples=settings.default.max_examples // 4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -152,11 +152,11 @@ def check(seed):
 
 
 def test_random_graphs_give_what_whole_networks_give():
-    assert sum(check(seed) for seed in range(10)) >= 6
+    assert sum(check(seed) for seed in range(5)) >= 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tens", range(1, 20))
+@pytest.mark.parametrize("tens", range(20))
 def test_200_random_graphs_give_what_whole_networks_give(tens):
     assert sum(check(10 * tens + ones) for ones in range(10)) >= 4
 

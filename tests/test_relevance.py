@@ -1,5 +1,7 @@
 """relevance: known answers by hand, the definition by slow loops, conservation, real networks."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -189,18 +191,26 @@ def test_zero_is_gradient_times_input_without_biases(build):
     np.testing.assert_allclose(found, times, atol=1e-5 * np.abs(times).max())
 
 
-@pytest.mark.parametrize("rule", CONSERVING)
-def test_relevance_adds_up_to_the_logit_at_every_layer(rule):
-    """Without biases and in ReLU networks; what each layer gets is the map of the rest."""
+@functools.cache
+def from_each_layer():
+    """A ReLU network from each of three layers on, what that layer gets, and the logit."""
     model = relu_network()
     images = np.abs(noise((3, 9, 9, 2)))
-    logit = model.predict(images, verbose=0)[:, 2]
+    parts = []
     for number in (0, 1, 2):
         rest = keras.Sequential([keras.Input(model.layers[number].input.shape[1:])])
         for layer in model.layers[number:]:
             rest.add(layer)
         front = keras.Model(model.inputs[0], model.layers[number].input)
-        taken = front.predict(images, verbose=0) if number else images
+        parts.append((rest, np.asarray(front(images)) if number else images))
+    return parts, np.asarray(model(images))[:, 2]
+
+
+@pytest.mark.parametrize("rule", CONSERVING)
+def test_relevance_adds_up_to_the_logit_at_every_layer(rule):
+    """Without biases and in ReLU networks; what each layer gets is the map of the rest."""
+    parts, logit = from_each_layer()
+    for rest, taken in parts:
         found = relevance_map(rest, taken, 2, rule=rule)
         np.testing.assert_allclose(found.sum(axis=(1, 2)), logit, rtol=1e-4)
 
@@ -293,6 +303,7 @@ def test_x_plus_y_is_an_addition():
 # The networks of keras.applications.
 
 
+@pytest.mark.slow
 def test_vgg16_adds_up_as_its_biases_are_0():
     keras.utils.set_random_seed(0)
     model = keras.applications.VGG16(weights=None, input_shape=(32, 32, 3), classes=7)

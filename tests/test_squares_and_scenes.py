@@ -132,7 +132,9 @@ def test_networks_have_the_stated_size_and_one_probability(build, parameters):
     assert model.layers[-1].activation is keras.activations.sigmoid
 
 
-@pytest.mark.parametrize("seed", [101, 102, 103])
+@pytest.mark.parametrize(
+    "seed", [101, *(pytest.param(s, marks=pytest.mark.slow) for s in (102, 103))]
+)
 def test_trained_squares_network_is_right_on_fresh_images(seed):
     assert accuracy(models.load_trained("squares"), datasets.make_squares(1000, seed=seed)) >= 0.98
 

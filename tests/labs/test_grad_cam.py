@@ -1,5 +1,6 @@
 """The lab on Grad-CAM: its checks take what is right and name what is wrong; its defect shows."""
 
+import functools
 import warnings
 
 import cv2
@@ -387,6 +388,7 @@ def test_the_likeness_of_any_explainer_is_accepted_and_nothing_says_whether_it_i
 # Task 7: the shortcut.
 
 
+@functools.cache
 def kept(network, shelf):
     """The share of a shelf's tickets that is still read as it, with either half in black."""
     tickets, shares = labs.load_tickets(), []
@@ -395,7 +397,7 @@ def kept(network, shelf):
         images[tickets.shelf_masks[tickets.shelves == shelf] == part] = 0
         says = labs.load_tickets_network(network).predict(images, verbose=0).argmax(1)
         shares.append(np.mean(says == shelf))
-    return shares
+    return tuple(shares)
 
 
 def test_the_experiment_of_any_answer_is_accepted_and_nothing_says_whether_it_is_right(capsys):
