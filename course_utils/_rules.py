@@ -73,27 +73,43 @@ def by_contribution(linear, x, bias, epsilon):
     return z, lambda relevance: x * transposed(linear, x, ratio(relevance, z, epsilon))
 
 
-def by_sign(apply, above, below, up, down, bias):
+# The operations whose outputs are never below 0, and those that are not if none of their inputs is.
+_NEVER_BELOW_0 = {"Relu", "Relu6", "Sigmoid"}
+_AS_THEIR_INPUTS = {"AddV2", "AvgPool", "ConcatV2", "MaxPool", "Mean", "Pad", "Reshape"}
+
+
+def some_below_0(x):
+    """Whether numbers of x lie below 0: a bool, or a tensor where only the images can tell."""
+    if x.op.type in _NEVER_BELOW_0:
+        return False
+    if x.op.type in _AS_THEIR_INPUTS:
+        found = [some_below_0(taken) for taken in x.op.inputs if taken.dtype == x.dtype]
+        return tf.reduce_any(x < 0) if any(map(tf.is_tensor, found)) else any(found)
+    # Behind a layer of weights there always are some. To ask takes longer to compile.
+    return tf.reduce_any(x < 0) if x.op.type == "Placeholder" else True
+
+
+def by_sign(apply, above, below, up, down, bias, some=True):
     """Contributions of one sign: those of `above` through `up`, and of `below` through `down`.
 
     `apply` is the linear function of an input and a kernel. With the positive and the negative
     part of the input, the positive part `up` and the negative part `down` of the kernel, all
-    contributions are positive. Where nothing lies below 0, half of the work is left out.
+    contributions are positive. Where nothing lies below 0, as `some` says, half of the work is
+    left out.
     """
-    some = tf.reduce_any(below != 0)
 
-    def forth():
-        return apply(below, down)
+    def add(to, lower):
+        if tf.is_tensor(some):
+            return to + tf.cond(some, lower, lambda: tf.zeros_like(to))
+        return to + lower() if some else to
 
-    z = apply(above, up) + bias
-    z += tf.cond(some, forth, lambda: tf.zeros_like(z))
+    z = add(apply(above, up) + bias, lambda: apply(below, down))
 
     def back(share):
         def lower():
             return below * transposed(lambda x: apply(x, down), below, share)
 
-        upper = above * transposed(lambda x: apply(x, up), above, share)
-        return upper + tf.cond(some, lower, lambda: tf.zeros_like(upper))
+        return add(above * transposed(lambda x: apply(x, up), above, share), lower)
 
     return z, back
 
@@ -106,13 +122,14 @@ def linear_step(rule, apply, x, kernel, bias, epsilon, gamma):
     above, below = tf.nn.relu(x), tf.minimum(x, 0)
     up, down = tf.nn.relu(kernel), tf.minimum(kernel, 0)
     bias_up, bias_down = tf.nn.relu(bias), tf.minimum(bias, 0)
+    some = some_below_0(x)
     if rule == "z-plus":
-        positive, back = by_sign(apply, above, below, up, down, bias_up)
+        positive, back = by_sign(apply, above, below, up, down, bias_up, some)
         z = apply(x, kernel) + bias
         return z, lambda relevance: back(ratio(relevance, positive, STABILIZER))
     if rule == "alpha2-beta1":
-        positive, back = by_sign(apply, above, below, up, down, bias_up)
-        negative, back_down = by_sign(apply, above, below, down, up, bias_down)
+        positive, back = by_sign(apply, above, below, up, down, bias_up, some)
+        negative, back_down = by_sign(apply, above, below, down, up, bias_down, some)
 
         def share(relevance):
             for_it = back(ratio(relevance, positive, STABILIZER))
