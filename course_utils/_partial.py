@@ -29,8 +29,9 @@ from course_utils._shared import layer_calls
 def partial_pass(model, image_shape, patch, stride):
     """Return a function that occludes images, or None if `model` has to run as a whole.
 
-    The function takes an image (H, W, C) and a fill (H, W, C), and returns a function that takes
-    a batch of `patch_places`, int (B, 2), and returns the model's outputs for those, (B, K).
+    The function takes an image (H, W, C) and a fill (H, W, C), and returns the model's outputs for
+    the image, (1, K), and a function that takes a batch of `patch_places`, int (B, 2), and returns
+    the outputs for those, (B, K).
     """
 
     def make():
@@ -88,7 +89,7 @@ def _compile(model, steps, stride):
     read = [t for step in steps for t, reads in zip(step.inputs, step.reads, strict=True) if reads]
     tensors = list({id(tensor): tensor for tensor in [*read, *ends]}.values())
     names = [id(tensor) for tensor in tensors]
-    maps_of = keras.Model(model.inputs[0], tensors)
+    maps_of = keras.Model(model.inputs[0], [model.outputs[0], *tensors])
     tail = keras.Model(ends, model.outputs[0])
 
     # Partials, or TensorFlow would take the functions of all models for one, and warn that it is
@@ -103,8 +104,8 @@ def _compile(model, steps, stride):
 
     def occlude(image, fill):
         image, fill = tf.constant(image), tf.constant(fill)
-        maps = run_once(image)
-        return lambda places: run_windows(fill, maps, tf.constant(places)).numpy()
+        whole, *maps = run_once(image)
+        return whole.numpy(), lambda places: run_windows(fill, maps, tf.constant(places)).numpy()
 
     return occlude
 
@@ -119,8 +120,9 @@ def _ends(model, steps):
 
 
 def _run_once(maps_of, image):
-    """The kept maps, (H, W, C) each."""
-    return [maps[0] for maps in keras.tree.flatten(maps_of(image[tf.newaxis], training=False))]
+    """The outputs of the model, (1, K), and the kept maps, (H, W, C) each."""
+    whole, *maps = maps_of(image[tf.newaxis], training=False)
+    return [tf.cast(whole, tf.float32), *(kept_map[0] for kept_map in maps)]
 
 
 def _run_windows(steps, stride, names, ends, tail, fill, maps, places):

@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from course_utils._arrays import check_whole
 from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._partial import partial_pass
-from course_utils._scores import forward, of_target, predict, score_model
+from course_utils._scores import forward, of_target, score_model
 from course_utils._shared import check_fill, check_images, check_targets
 
 
@@ -110,7 +110,6 @@ def occlusion_map(
     stride = patch if stride is None else stride
     places = patch_places(image_shape, patch, stride)
     scores = score_model(model, score)
-    whole = of_target(predict(scores, images, batch_size), targets, score)
     heatmaps = np.zeros(images.shape[:3], np.float32)
     covers = np.zeros(images.shape[1:3], np.float32)
     for row, column in places:
@@ -118,11 +117,12 @@ def occlusion_map(
     occlude = partial_pass(scores, image_shape, patch, stride) or _whole_pass(scores, patch)
     bar = tqdm(total=len(images) * len(places), disable=not progress, unit="image")
     for n, image in enumerate(images):
-        outputs = occlude(image, fill)
+        found, outputs = occlude(image, fill)
+        whole = of_target(found, targets[n : n + 1], score)
         for start in range(0, len(places), batch_size):
             some = places[start : start + batch_size]
             left = of_target(outputs(some), np.full(len(some), targets[n]), score)
-            for (row, column), drop in zip(some, whole[n] - left, strict=True):
+            for (row, column), drop in zip(some, whole - left, strict=True):
                 heatmaps[n, row : row + patch, column : column + patch] += drop
             bar.update(len(some))
     bar.close()
@@ -134,7 +134,8 @@ def _whole_pass(model, patch):
     run = forward(model)
 
     def occlude(image, fill):
-        return lambda places: run(_cover(image, fill, tf.constant(places), patch)).numpy()
+        whole = run(image[np.newaxis]).numpy()
+        return whole, lambda p: run(_cover(image, fill, tf.constant(p), patch)).numpy()
 
     return occlude
 

@@ -145,7 +145,7 @@ def measure(model, patch, rounds):
             len(places),
         ),
         BARE: (lambda: forward(model)(batch).numpy(), len(some)),
-        WHOLE: (lambda: occlusion._whole_pass(model, patch)(image, fill)(some), len(some)),
+        WHOLE: (lambda: occlusion._whole_pass(model, patch)(image, fill)[1](some), len(some)),
         LOOP: (documents_loop, few),
     }
     if make_plan(flattened(model, shape), patch, patch) is None:
