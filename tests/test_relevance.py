@@ -5,9 +5,11 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
 
 from course_utils import models
+from course_utils._rules import some_below_0
 from course_utils.gradients import gradient_times_input
 from course_utils.relevance import COMPOSITES, RULES, relevance_map
 
@@ -180,6 +182,39 @@ def test_it_equals_a_loop_over_connections(rule):
 
 
 # What the rules promise.
+
+
+@pytest.mark.parametrize(
+    ("below", "through"),
+    [
+        (False, tf.nn.relu),
+        (False, lambda x: tf.nn.relu(x) + tf.nn.relu6(-x)),
+        (False, lambda x: tf.pad(tf.nn.max_pool2d(tf.nn.relu(x), 2, 2, "SAME"), [[1, 1]] * 4)),
+        (False, lambda x: tf.concat([tf.sigmoid(x), tf.reshape(tf.nn.relu(x), [2, 5, 5, 1])], -1)),
+        (True, lambda x: tf.nn.relu(x) - 1),
+        (True, lambda x: tf.nn.relu(x) + tf.nn.leaky_relu(x)),
+        (True, lambda x: tf.pad(tf.nn.relu(x), [[1, 1]] * 4, constant_values=-1)),
+        (None, lambda x: x),
+        (None, lambda x: tf.nn.relu(x) + tf.nn.avg_pool2d(x, 1, 1, "SAME")),
+    ],
+)
+def test_what_can_lie_below_0_is_known_from_where_it_comes(below, through):
+    """None: only the images can tell."""
+    told = []
+
+    @tf.function(autograph=False)
+    def look(x):
+        y = through(x)
+        some = some_below_0(y)
+        told.append(None if tf.is_tensor(some) else some)
+        return some, tf.reduce_any(y < 0)
+
+    images = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 5, 1)).astype(np.float32))
+    for sign in (images, tf.abs(images)):
+        some, there = (bool(found) for found in look(sign))
+        assert some or not there
+        assert some == (there if below is None else below)
+    assert told == [below]
 
 
 @pytest.mark.parametrize("build", [every_kind, relu_network])
