@@ -21,9 +21,9 @@ def variation_slope(images):
     return slope
 
 
-def shifted(images, seed, numbers):
-    """The images, shifted around their edges by up to the jitter, all by the same."""
-    most = tf.cast(numbers["jitter"], tf.int32)
+def shifted(images, seed, most):
+    """The images, shifted around their edges by up to so many pixels, all by the same."""
+    most = tf.cast(most, tf.int32)
     shift = tf.random.stateless_uniform([2], seed, -most, most + 1, tf.int32)
     return tf.roll(images, shift, axis=[1, 2])
 

@@ -238,15 +238,16 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
     images_of = functools.partial(_images, shape, generator, first, on)
     scores_of = functools.partial(_scores, maximised, kind, ids)
 
-    def climb(step, points, awake):
+    def climb(step, points, lost, awake, *_):
+        points = tf.cond(tf.reduce_any(lost), lambda: start(step, lost, points), lambda: points)
         with tf.GradientTape() as below:
             below.watch(points)
             images = images_of(points, root, numbers)
+        moves = step < steps
         with tf.GradientTape() as tape:
             tape.watch(images)
-            scores = scores_of(
-                shifted(images, [seed, ~step], numbers) if "jitter" in on else images
-            )
+            most = tf.where(moves, numbers["jitter"], 0.0)
+            scores = scores_of(shifted(images, [seed, ~step], most) if "jitter" in on else images)
         slope = reached(tape.gradient(scores, images))
         silent = tf.reduce_all(slope == 0, axis=[1, 2, 3])
         if "tv" in on:
@@ -257,11 +258,10 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
         if "l2" in on and generator is not None:
             slope -= 2 * numbers["l2"] * points
         length = numbers["step_size"] * (1 - tf.cast(step, tf.float32) / numbers["steps"])
-        points = confine(points + length * unit(slope), on, numbers)
+        points = tf.where(moves, confine(points + length * unit(slope), on, numbers), points)
         # At the top of a ReLU6 or a sigmoid there is no slope either, but there is a score.
         lost = silent & ((scores <= 0) | ~awake)
-        points = tf.cond(tf.reduce_any(lost), lambda: start(step + 1, lost, points), lambda: points)
-        return step + 1, points, awake | ~silent
+        return step + 1, points, lost, awake | (~silent & moves), images, scores
 
     def start(attempt, where, points):
         """Put the points where `where` is true to `begin` and noise, larger with each attempt."""
@@ -274,14 +274,14 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
         where = tf.reshape(where, [-1] + [1] * len(begin.shape))
         return tf.where(where, confine(begin + noise, on, numbers), points)
 
-    asleep = tf.ones_like(ids, tf.bool)
-    points = start(0, asleep, tf.zeros([tf.size(ids), *begin.shape]))
-    steps = tf.cast(numbers["steps"], tf.int32)
-    _, points, awake = tf.while_loop(
-        lambda step, *_: step < steps, climb, (0, points, ~asleep), parallel_iterations=1
-    )
-    images = images_of(points, root, numbers)
-    return images, scores_of(images), ~awake, points
+    # At first all are lost; a last round, which moves nothing, scores what is found. So the network
+    # is compiled once, not for each of these again.
+    steps, count = tf.cast(numbers["steps"], tf.int32), tf.size(ids)
+    state = [0, tf.zeros([count, *begin.shape]), tf.ones_like(ids, tf.bool)]
+    state += [tf.zeros_like(ids, tf.bool), tf.zeros([count, *shape]), tf.zeros([count])]
+    found = tf.while_loop(lambda step, *_: step <= steps, climb, state, parallel_iterations=1)
+    _, points, _, awake, images, scores = found
+    return images, scores, ~awake, points
 
 
 def _scores(maximised, kind, ids, images):
