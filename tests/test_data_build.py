@@ -157,7 +157,7 @@ def test_every_shipped_file_is_named_by_a_script():
 
 
 def test_make_data_runs_each_script_and_nothing_else():
-    rule = (ROOT / "Makefile").read_text().split("\ndata: env\n")[1].split("\n\n")[0]
+    rule = (ROOT / "Makefile").read_text().split("\ndata: tests-env\n")[1].split("\n\n")[0]
     pattern = re.search(r"for script in (\S+);", rule).group(1)
     listed = ["sh", "-c", f"echo {pattern}"]
     found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True).stdout.split()
