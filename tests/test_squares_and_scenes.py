@@ -297,7 +297,7 @@ def test_a_pixel_belongs_to_a_mask_from_one_half(fine_pixels, belongs):
     assert picture.sum() == picture[5, 10, 0]
 
 
-@pytest.fixture(scope="module", params=[101, 102])
+@pytest.fixture(scope="module", params=[101, pytest.param(102, marks=pytest.mark.slow)])
 def fresh(request):
     return datasets.make_scenes(200, confounded=False, seed=request.param)
 
@@ -325,9 +325,13 @@ def test_the_same_recipe_from_another_seed_makes_a_network_with_the_same_shortcu
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_without_patches_the_fair_network_knows_the_tank_and_its_maps_do_not_say_so(seed, fresh):
+def test_without_patches_the_fair_network_knows_the_tank(seed, fresh):
+    assert accuracy(models.load_trained(f"scenes_fair_unpatched_seed{seed}"), fresh) >= 0.97
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_without_patches_the_maps_of_the_fair_network_do_not_say_so(seed):
     model = models.load_trained(f"scenes_fair_unpatched_seed{seed}")
-    assert accuracy(model, fresh) >= 0.97
     sky, tank = build_script("scenes").shares(model, seed=21, n=16)
     assert sky > 0.5
     assert tank < 0.05

@@ -82,25 +82,25 @@ def test_tickets_are_read_as_before_and_their_shelves_have_other_numbers():
     own = {}
     for name in labs.TICKET_NETWORKS:
         tickets = labs.load_tickets()
-        p = labs.load_tickets_network(name).predict(tickets.images[:40], verbose=0)
+        p = np.asarray(labs.load_tickets_network(name)(tickets.images[:40]))
         own[name] = p[np.arange(40), tickets.shelves[:40]]
     for number in SOME:
         labs.variant(number)
         tickets = labs.load_tickets()
         for name in labs.TICKET_NETWORKS:
-            p = labs.load_tickets_network(name).predict(tickets.images[:40], verbose=0)
+            p = np.asarray(labs.load_tickets_network(name)(tickets.images[:40]))
             p = p[np.arange(40), tickets.shelves[:40]]
             assert any(np.allclose(p, before, atol=1e-5) for before in own.values())
 
 
 def test_stripes_are_told_as_before_by_filters_in_another_order():
     images = labs.make_stripes(20, seed=3).images
-    before = labs.load_stripes_network().predict(images, verbose=0)
+    before = np.asarray(labs.load_stripes_network()(images))
     dead = set()
     for number in SOME:
         labs.variant(number)
         network = labs.load_stripes_network()
-        np.testing.assert_allclose(network.predict(images, verbose=0), before, atol=1e-5)
+        np.testing.assert_allclose(network(images), before, atol=1e-5)
         maps = inspection.feature_maps(network, labs.make_stripes(200, seed=4).images, "conv_1")
         dead.add(tuple(np.flatnonzero((maps == 0).all((0, 1, 2)))))
     assert len(dead) == len(SOME)
