@@ -107,7 +107,7 @@ test-peers: peers-env
 
 check-site: tests-env
 	@test -f _build/html/index.html || { echo "Run make book first." >&2; exit 1; }
-	$(BIN)/python -m pytest tests/site -n 2 --durations 15
+	$(BIN)/python -m pytest tests/site -n 2 --dist worksteal --durations 15
 
 site-archive: env
 	@$(BIN)/python book/_ext/archive.py

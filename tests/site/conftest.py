@@ -1,5 +1,6 @@
 """The built site, served from this machine, and a browser to look at it with."""
 
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,19 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """What is asked about one page is asked in a row, by the process that has opened it."""
+    first = {}
+    for number, item in enumerate(items):
+        first.setdefault(asked_about(item), number)
+    items.sort(key=lambda item: first[asked_about(item)])
+
+
+def asked_about(item):
+    """The name of a page or an explorable, or what no other test is about."""
+    return getattr(getattr(item, "callspec", None), "params", {}).get("name", item.nodeid)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +67,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def look(browser, base):
+    """look(name): what site_checks.look sees on a page of the site; each is opened once."""
+    return functools.cache(lambda name: site_checks.look(browser, base, name))
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,11 @@ def watch(page, base):
 def visit(page, url):
     """Open a page and wait until maths and fonts are there and nothing moves."""
     page.goto(url)
+    settle(page)
+
+
+def settle(page):
+    """Wait until maths and fonts are there and nothing moves."""
     page.evaluate("window.MathJax?.startup?.promise")
     still(page)
 
@@ -169,6 +174,54 @@ def axe_problems(page, colours=True, others=True, without=None):
         for rule in found
         for node in rule["nodes"]
     ]
+
+
+def colours(page):
+    """The colours of each kind of text in the article: its own, those behind it; and if large."""
+    return set(
+        page.evaluate(
+            """() => {
+              const grounds = new Map([[null, '']]);
+              const ground = e => {
+                if (!grounds.has(e)) {
+                  const { backgroundColor: colour, backgroundImage: image, opacity }
+                    = getComputedStyle(e);
+                  const layer = [colour, image, opacity].join();
+                  grounds.set(e, layer === 'rgba(0, 0, 0, 0),none,1' ? ground(e.parentElement)
+                    : ground(e.parentElement) + '/' + layer);
+                }
+                return grounds.get(e);
+              };
+              const kind = e => {
+                const { color, fontSize, fontWeight } = getComputedStyle(e);
+                const size = parseFloat(fontSize);
+                return [color, size >= 24 || size >= 18.66 && fontWeight >= 700, ground(e)].join();
+              };
+              return [...document.querySelectorAll('article *')].filter(e => e.checkVisibility()
+                && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(kind);
+            }"""
+        )
+    )
+
+
+def problems_on_screens(page, widths, others=True):
+    """What is wrong on screens of these widths, from wide to narrow; `others` as for axe_problems.
+
+    Axe looks at the article's colours again only where it shows others than on the screens before.
+    The narrowest that is used, of 320 px, has those of a phone: there only the sides are looked at.
+    """
+    wrong, seen = [], set()
+    for width in widths:
+        resize(page, width)
+        found = overflow_problems(page)
+        if width > 320:
+            now = colours(page)
+            if others:
+                found += axe_problems(page, colours=False)
+            found += axe_problems(page, others=False, without="article" if now <= seen else None)
+            seen |= now
+        wrong += [f"{width} px: {problem}" for problem in found]
+    return wrong
 
 
 def overflow_problems(page):
@@ -289,6 +342,98 @@ def _answer_problems(label, row, shown):
     if text.startswith("Right.") != right or row.locator("p:visible").count() != 1:
         return [f"{label}: {answer!r} shows {shorten(text, 60)!r}"]
     return []
+
+
+# -- All of a page, opened once in each theme ----------------------------------------------------
+
+# The share of the page's height that open code and figures take, and blocks that are cut off at
+# the side though nothing shows that they scroll.
+SHARES = """() => {
+  const article = document.querySelector('article');
+  const open = e => e.checkVisibility() && !e.closest('details:not([open])');
+  const height = selector => [...article.querySelectorAll(selector)].filter(open)
+    .reduce((sum, e) => sum + e.getBoundingClientRect().height, 0);
+  const whole = article.getBoundingClientRect().height;
+  const cut = [...article.querySelectorAll('pre, table')].filter(open).filter(e => {
+    for (let box = e; box !== article; box = box.parentElement) {
+      const style = getComputedStyle(box);
+      if (style.overflowX === 'visible' || box.scrollWidth <= box.clientWidth + 1) continue;
+      return !style.backgroundImage.includes('gradient');
+    }
+    return false;
+  });
+  return {
+    height: Math.round(whole),
+    code: height('.cell_input pre') / whole,
+    figures: height('[data-explorable], .opening-picture, .figure-caption, '
+      + ':is(.cell_output figure, .cell_output img:not(figure img)):not([data-explorable] *)')
+      / whole,
+    smallest: Math.min(...[...article.querySelectorAll('*')].filter(open).filter(
+      e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
+        && !e.closest('svg, mjx-container, .visually-hidden')).map(
+      e => parseFloat(getComputedStyle(e).fontSize))),
+    cut: cut.map(e => e.textContent.trim().slice(0, 60)),
+  };
+}"""
+
+PICTURE_FIRST = """() => {
+  const article = document.querySelector('article');
+  const open = [...article.querySelectorAll('.cell_input pre')].find(e => e.checkVisibility());
+  const picture = article.querySelector('img, [data-explorable]');
+  return picture.getBoundingClientRect().top < open.getBoundingClientRect().top;
+}"""
+
+
+def look(browser, base, name):
+    """All that the tests want to know about a page of the site, in a dictionary.
+
+    `light` and `dark`: what is wrong in each theme; `fetched`: address, kind and bytes of whatever
+    the page has fetched when it has loaded, of a reader who was never here; of a chapter also
+    `wide` and `narrow`: SHARES on two screens, and `picture_first`.
+    """
+    context = browser.new_context(
+        viewport={"width": 1280, "height": SIZES[1280]},
+        color_scheme="light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(120_000)  # other work may be in the way
+    with contextlib.closing(context):
+        page, answered = context.new_page(), []
+        page.on("requestfinished", lambda request: answered.append(request))
+        wrong = watch(page, base)
+        page.goto(f"{base}/{name}")
+        seen = {
+            "fetched": [(r.url, r.resource_type, r.sizes()["responseBodySize"]) for r in answered]
+        }
+        settle(page)
+        wrong += theme_problems(page, "light")
+        # Everything that is seen now is seen below, too, where its colours are judged.
+        wrong += axe_problems(page, colours=False)
+        if name.startswith("notebooks/"):
+            seen |= {"wide": page.evaluate(SHARES), "picture_first": page.evaluate(PICTURE_FIRST)}
+            resize(page, 390)
+            seen["narrow"] = page.evaluate(SHARES)
+            resize(page, 1280)
+            if (quizzes := page.locator("fieldset.quiz").count()) < 3:
+                wrong.append(f"has {quizzes} quizzes")
+            wrong += quiz_problems(page) + solution_problems(page) + copy_problems(page)
+        unfold(page)
+        wrong += maths_problems(page) + problems_on_screens(page, (1280, 390, 320))
+        page.close()
+        page = context.new_page()
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        dark = watch(page, base)
+        visit(page, f"{base}/{name}")
+        dark += theme_problems(page, "dark")
+        unfold(page)
+        dark += maths_problems(page) + problems_on_screens(page, (1280, 390), others=False)
+    return seen | {"light": wrong, "dark": dark}
+
+
+def theme_problems(page, theme):
+    """The theme a page has opened in, if not that of the reader's system."""
+    found = page.locator("html").get_attribute("data-theme")
+    return [] if found == theme else [f"opens in the theme {found!r}, not {theme!r}"]
 
 
 # -- In the files ------------------------------------------------------------------------------

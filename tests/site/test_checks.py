@@ -86,6 +86,22 @@ def test_axe_finds_violations(body, expected, opened):
     assert any(problem.startswith(expected) for problem in problems), problems
 
 
+def test_colours_that_only_a_narrow_screen_shows_are_judged_too(opened):
+    narrow = "<style>@media (max-width: 400px) { p { color: #aaa } }</style>"
+    page, _ = opened(narrow + GOOD)
+    (problem,) = checks.problems_on_screens(page, (1280, 390))
+    assert problem.startswith("390 px: color-contrast")
+    page, _ = opened(narrow.replace("#aaa", "#222") + GOOD)
+    assert checks.problems_on_screens(page, (1280, 390)) == []
+
+
+def test_a_theme_that_is_not_the_reader_s_is_found(opened):
+    page, _ = opened(GOOD)
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    assert checks.theme_problems(page, "light") == []
+    assert len(checks.theme_problems(page, "dark")) == 1
+
+
 def test_axe_waits_for_what_is_fading_in(opened):
     fading = "<style>@keyframes in { from { opacity: 0 } } p { animation: in 1s }</style>"
     page, _ = opened(fading + GOOD)

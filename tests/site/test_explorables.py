@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -73,8 +74,12 @@ def base(folder):
 def opened(page, folder, name):
     """An explorable, alive, on its page opened from the disk."""
     page.goto((folder / f"{name}.html").as_uri())
+    page.evaluate(MOVES)
     page.wait_for_selector("[data-alive]")
     return page.locator("[data-explorable]")
+
+
+MOVES = "dispatchEvent(new Event('pointermove'))"  # a reader; without one, it comes after a second
 
 
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -216,18 +221,34 @@ def test_files_are_small(folder):
 # -- Every explorable --------------------------------------------------------------------------
 
 
-@every_explorable
-@pytest.mark.parametrize("width", [1280, 390, 320])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_accessible_and_fits(name, theme, width, folder, base, open_tab):
-    page = open_tab(theme, width)
+def test_what_is_seen_comes_by_itself_after_a_second(folder, open_tab):
+    page = open_tab()
+    page.goto((folder / "cover.html").as_uri())
+    page.wait_for_selector("[data-alive]")
+
+
+@pytest.fixture(scope="module")
+def unfolded(name, theme, contexts, base):
+    """An explorable with all that it has, and what goes wrong; opened once and made narrower."""
+    page = contexts(theme).new_page()
     wrong = checks.watch(page, base)
     page.goto(f"{base}/{name}.html")
+    page.evaluate(MOVES)
     page.wait_for_selector("[data-alive]")
     checks.unfold(page)
     page.wait_for_function("document.querySelector('[role=status]').textContent.length > 20")
+    yield page, wrong
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("theme", ["light", "dark"], scope="module")
+@pytest.mark.parametrize("name", EXPLORABLES, scope="module")
+def test_it_is_accessible_and_fits(width, unfolded):
+    page, noted = unfolded
+    checks.resize(page, width)
     assert not page.get_by_role("img", name="The static figure").is_visible()
-    wrong += checks.overflow_problems(page) + checks.axe_problems(page)
+    wrong = noted + checks.overflow_problems(page) + checks.axe_problems(page)
     if width == 1280:
         wrong += unnamed(page)
     else:
@@ -331,6 +352,7 @@ def test_what_is_missing_leaves_the_static_figure(name, missing, folder, open_ta
     files = rf"/explorables/{name}\.js$" if missing == "script" else r"/data/\w+\.js$"
     page.route(re.compile(files), lambda route: route.abort())
     page.goto((folder / f"{name}.html").as_uri())
+    page.evaluate(MOVES)
     page.wait_for_selector("text=could not be loaded")
     assert page.get_by_role("img", name="The static figure").is_visible()
     assert page.locator("[data-alive], .live").count() == 0
@@ -495,6 +517,7 @@ SOLUTIONS = {
 def test_a_finger_moves_the_stage_and_not_the_page_and_solves_the_task(name, folder, phone):
     page = phone.new_page()
     opened(page, folder, name)
+    assert checks.overflow_problems(page) == []
     if name in BEFORE:
         BEFORE[name](page)
     canvas = page.locator(".stage").first
@@ -570,9 +593,12 @@ def test_it_works_in_firefox(name, folder, firefox):
 # -- Each one against the package --------------------------------------------------------------
 
 
+scenes = functools.cache(export.scenes)
+
+
 def scene(number, sky):
     """A scene of the pages, as the package has it: image, and masks of sky and tank."""
-    entry = export.scenes()[number]
+    entry = scenes()[number]
 
     def read(name, dtype=np.uint8):
         return np.frombuffer(base64.b64decode(entry[name]), dtype)

@@ -28,41 +28,11 @@ LESS = {
     # Arithmetic on three units, which a reader can follow with a pencil.
     "10": 0.14,
 }
-# The share of the page's height that open code and figures take, and blocks that are cut off at
-# the side though nothing shows that they scroll.
-SHARES = """() => {
-  const article = document.querySelector('article');
-  const open = e => e.checkVisibility() && !e.closest('details:not([open])');
-  const height = selector => [...article.querySelectorAll(selector)].filter(open)
-    .reduce((sum, e) => sum + e.getBoundingClientRect().height, 0);
-  const whole = article.getBoundingClientRect().height;
-  const cut = [...article.querySelectorAll('pre, table')].filter(open).filter(e => {
-    for (let box = e; box !== article; box = box.parentElement) {
-      const style = getComputedStyle(box);
-      if (style.overflowX === 'visible' || box.scrollWidth <= box.clientWidth + 1) continue;
-      return !style.backgroundImage.includes('gradient');
-    }
-    return false;
-  });
-  return {
-    height: Math.round(whole),
-    code: height('.cell_input pre') / whole,
-    figures: height('[data-explorable], .opening-picture, .figure-caption, '
-      + ':is(.cell_output figure, .cell_output img:not(figure img)):not([data-explorable] *)')
-      / whole,
-    smallest: Math.min(...[...article.querySelectorAll('*')].filter(open).filter(
-      e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
-        && !e.closest('svg, mjx-container, .visually-hidden')).map(
-      e => parseFloat(getComputedStyle(e).fontSize))),
-    cut: cut.map(e => e.textContent.trim().slice(0, 60)),
-  };
-}"""
-
 
 ROWS = SITE.parent / "reading"  # a file for each chapter, because two processes test
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def table():
     """Puts the figures of all chapters into one page, beside the site, and prints it."""
     ROWS.mkdir(exist_ok=True)
@@ -81,16 +51,9 @@ def table():
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_shows_pictures_and_little_code(name, base, open_tab):
-    page, answered = open_tab("light", 1280), []
-    page.on("requestfinished", lambda request: answered.append(request))
-    checks.visit(page, f"{base}/{name}")
-    fetched = sum(request.sizes()["responseBodySize"] for request in answered)
-    wide = page.evaluate(SHARES)
-    page = open_tab("light", 390)
-    checks.visit(page, f"{base}/{name}")
-    narrow = page.evaluate(SHARES)
-    row = wide | {"narrow": narrow["height"], "kB": fetched / 1000}
+def test_a_chapter_shows_pictures_and_little_code(name, look):
+    wide, narrow = look(name)["wide"], look(name)["narrow"]
+    row = wide | {"narrow": narrow["height"], "kB": weight(look(name)) / 1000}
     row |= {"smallest": narrow["smallest"], "cut": wide["cut"] + narrow["cut"]}
     path = ROWS / f"{Path(name).stem}.json"
     path.with_suffix(".new").write_text(json.dumps(row))
@@ -102,51 +65,28 @@ def test_a_chapter_shows_pictures_and_little_code(name, base, open_tab):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_picture_comes_before_the_first_code(name, base, open_tab):
-    page = open_tab()
-    checks.visit(page, f"{base}/{name}")
-    assert page.evaluate(
-        """() => {
-          const article = document.querySelector('article');
-          const open = [...article.querySelectorAll('.cell_input pre')].find(
-            e => e.checkVisibility());
-          const picture = article.querySelector('img, [data-explorable]');
-          return picture.getBoundingClientRect().top < open.getBoundingClientRect().top;
-        }"""
-    )
+def test_a_picture_comes_before_the_first_code(name, look):
+    assert look(name)["picture_first"]
 
 
-def weight(page, base, name, kinds):
-    """The bytes a page fetches of some kinds (document, script, image, ...), as it opens."""
-    answered = []
-    page.on("requestfinished", lambda request: answered.append(request))
-    page.goto(f"{base}/{name}", wait_until="load")
-    of_kinds = [request for request in answered if request.resource_type in kinds]
-    return sum(request.sizes()["responseBodySize"] for request in of_kinds)
+def weight(seen, without=()):
+    """The bytes a page has fetched as it opened, without some kinds (image, ...)."""
+    return sum(size for _, kind, size in seen["fetched"] if kind not in without)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light_besides_its_figures(name, base, browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})  # with an empty cache
-    kinds = ("script", "stylesheet", "font", "fetch", "xhr", "other")
+def test_a_page_is_light_besides_its_figures(name, look):
     formulas = 'class="math' in (SITE / name).read_text(encoding="utf8")
     most = 1_000_000 if name == "search.html" else 800_000  # the index of all words is fetched
     allowed = most + (SITE / "_static/mathjax/tex-svg.js").stat().st_size * formulas
-    assert weight(context.new_page(), base, name, kinds) < allowed
-    context.close()
+    assert weight(look(name), without=("document", "image")) < allowed
 
 
-def test_the_home_page_is_light(base, browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
-    kinds = ("document", "script", "stylesheet", "font", "image", "fetch", "xhr", "other")
-    total = weight(page, base, "book/index.html", kinds)
+def test_the_home_page_is_light(look):
+    seen = look("book/index.html")
     pictures = sum(file.stat().st_size for file in (SITE / "_static/gallery").iterdir())
-    assert total + pictures < 1_500_000
-    assert not any("mathjax" in url for url in requests)
-    context.close()
+    assert weight(seen) + pictures < 1_500_000
+    assert not any("mathjax" in url for url, _, _ in seen["fetched"])
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -85,48 +85,10 @@ def everything_but_the_labs():
     return text + "".join(json.dumps(line) for line in text.splitlines())
 
 
-# Each page is opened once in each theme, and everything is looked at then: opening takes as long.
-
-
 @every_page
-def test_page_in_a_browser(name, base, open_tab):
-    page = open_tab()
-    problems = checks.watch(page, base)
-    checks.visit(page, f"{base}/{name}")
-    assert page.locator("html").get_attribute("data-theme") == "light"
-    # Everything that is seen now is seen below, too, where its colours are judged.
-    problems += checks.axe_problems(page, colours=False)
-    if name in CHAPTERS:
-        quizzes = page.locator("fieldset.quiz").count()
-        assert quizzes >= 3, f"{name} has {quizzes} quizzes"
-        problems += checks.quiz_problems(page) + checks.solution_problems(page)
-        problems += checks.copy_problems(page)
-    checks.unfold(page)
-    problems += checks.maths_problems(page)
-    for width in (1280, 390, 320):
-        checks.resize(page, width)
-        wrong = checks.overflow_problems(page)
-        wrong += checks.axe_problems(page) if width > 320 else []
-        problems += [f"{width} px: {problem}" for problem in wrong]
-    none([f"{name}: {problem}" for problem in problems])
-
-
-@every_page
-def test_page_in_the_dark(name, base, open_tab):
-    page = open_tab("dark")
-    problems = checks.watch(page, base)
-    checks.visit(page, f"{base}/{name}")
-    assert page.locator("html").get_attribute("data-theme") == "dark"
-    checks.unfold(page)
-    problems += checks.maths_problems(page)
-    for width in (1280, 390):
-        checks.resize(page, width)
-        # The article's colours are the same on a narrow screen; what stands about it is not.
-        without = "article" if width == 390 else None
-        wrong = checks.axe_problems(page, others=False, without=without)
-        wrong += checks.overflow_problems(page)
-        problems += [f"{width} px: {problem}" for problem in wrong]
-    none([f"{name}, dark: {problem}" for problem in problems])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_in_a_browser(name, theme, look):
+    none([f"{name}, {theme}: {problem}" for problem in look(name)[theme]])
 
 
 @every_page
