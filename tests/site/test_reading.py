@@ -20,13 +20,11 @@ CODE, FIGURES = 0.25, 0.25  # of a chapter's height: at most open code, at least
 # Chapters that have less of figures, and why.
 LESS = {
     # A picture for each step; the words between them say how far it can be believed.
-    **dict.fromkeys(("00", "01", "04", "05", "06", "09", "12", "14", "20", "21"), 0.15),
+    **dict.fromkeys(("00", "01", "04", "05", "06", "09", "20", "21"), 0.15),
     "08": 0.22,
     # Their evidence is numbers: means and intervals over seeds, scenes, digits and networks.
     **dict.fromkeys(("18",), 0.09),
-    **dict.fromkeys(("15", "17", "19"), 0.19),
-    # Arithmetic on three units, which a reader can follow with a pencil.
-    "10": 0.14,
+    "19": 0.19,
 }
 
 ROWS = SITE.parent / "reading"  # a file for each chapter, because two processes test
