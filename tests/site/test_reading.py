@@ -20,10 +20,8 @@ CODE, FIGURES = 0.25, 0.25  # of a chapter's height: at most open code, at least
 # Chapters that have less of figures, and why.
 LESS = {
     # A picture for each step; the words between them say how far it can be believed.
-    **dict.fromkeys(("00", "01", "04", "05", "06", "09", "20", "21"), 0.15),
+    **dict.fromkeys(("00", "01", "04", "05", "06", "09", "21"), 0.15),
     "08": 0.22,
-    # Their evidence is numbers: means and intervals over seeds, scenes, digits and networks.
-    **dict.fromkeys(("18",), 0.09),
     "19": 0.19,
 }
 
