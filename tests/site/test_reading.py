@@ -20,8 +20,7 @@ CODE, FIGURES = 0.25, 0.25  # of a chapter's height: at most open code, at least
 # Chapters that have less of figures, and why.
 LESS = {
     # A picture for each step; the words between them say how far it can be believed.
-    **dict.fromkeys(("00", "01", "04", "05", "06", "09", "21"), 0.15),
-    "08": 0.22,
+    "21": 0.15,
     "19": 0.19,
 }
 
