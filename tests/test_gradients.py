@@ -281,7 +281,7 @@ def test_where_the_gradient_jumps_the_error_falls_with_the_steps(name):
     Where between two points it jumps no rule can know, so that the error is in proportion to
     their distance: 4 times the steps, a quarter of the error. (A smooth score's: a sixteenth.)
     """
-    model, images, targets = (trained(name)[0], *(part[:3] for part in trained(name)[1:]))
+    model, images, targets = (trained(name)[0], *(part[:2] for part in trained(name)[1:]))
     coarse, fine, finer = (
         integrated_gradients(model, images, targets, steps=n) for n in (16, 64, 512)
     )
