@@ -237,8 +237,15 @@ def pick(outputs, targets):
     1: it has the right gradient and not the right value.
     """
     if outputs.shape[-1] > 1:
-        return tf.gather(outputs, targets, batch_dims=1)
+        return of_columns(outputs, targets)
     return tf.where(targets == 1, outputs[:, 0], -outputs[:, 0])
+
+
+def of_columns(table, columns):
+    """Each row's value (N,) in its column (N,) of a table (N, K), within TensorFlow."""
+    # tf.gather with batch_dims gives the same, and its gradient takes three times as long to trace.
+    rows = tf.range(tf.shape(columns)[0], dtype=columns.dtype)
+    return tf.gather_nd(table, tf.stack([rows, columns], axis=1))
 
 
 def gradient(model):

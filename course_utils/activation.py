@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from course_utils._arrays import check_whole
 from course_utils._ascent import centred, confine, shifted, unit, variation_slope
 from course_utils._plain import kept, plain
-from course_utils._scores import reached, score_model
+from course_utils._scores import of_columns, reached, score_model
 from course_utils._shared import (
     channels_first,
     check_fill,
@@ -294,7 +294,7 @@ def _scores(maximised, kind, ids, images):
     if layer is None and outputs.shape[-1] == 1:
         opposite = -outputs if score == "logit" else 1 - outputs
         outputs = tf.concat([opposite, outputs], axis=1)  # classes 0 and 1
-    return tf.gather(outputs, ids, batch_dims=1)
+    return of_columns(outputs, ids)
 
 
 def _images(shape, generator, first, on, points, root, numbers):

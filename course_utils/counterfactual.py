@@ -11,7 +11,7 @@ import tensorflow as tf
 from course_utils._arrays import check_whole
 from course_utils._parts import check_segments
 from course_utils._plain import kept, plain
-from course_utils._scores import forward, images_spec, of_target, reached, score_model
+from course_utils._scores import forward, images_spec, of_columns, of_target, reached, score_model
 from course_utils._shared import channels_first, check_graph, check_images, check_targets
 
 
@@ -243,7 +243,7 @@ def _run(scored, makes, first, points, to):
         else:
             own = tf.one_hot(to, scores.shape[-1], on_value=True, off_value=False)
             rival = tf.reduce_max(tf.where(own, -np.inf, scores), axis=1)
-            margins = tf.gather(scores, to, batch_dims=1) - rival
+            margins = of_columns(scores, to) - rival
     return margins, reached(tape.gradient(margins, points))
 
 
