@@ -36,7 +36,12 @@ TIMEOUT = 600  # seconds for one cell
 # As many notebooks run as there are cores. Several threads each would wait for each other (for
 # small matrices most of the time: a chapter took three times as long), and round by their number.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-SHARP = "--InlineBackend.figure_formats={'retina'}"  # two pixels of a figure for one of the page
+# Two pixels of a figure for one of the page, and little time for a PNG that becomes WebP.
+FIGURES = [
+    "--InlineBackend.figure_formats={'retina'}",
+    "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', "
+    "'pil_kwargs': {'compress_level': 1}}",
+]
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
 
 
@@ -93,7 +98,7 @@ def execute(path):
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
         coalesce_streams=True,  # of a progress bar, keep what a terminal shows in the end
-        extra_arguments=[SHARP],
+        extra_arguments=FIGURES,
         record_timing=False,  # times in a cell's metadata would hide it from the cache
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
