@@ -73,7 +73,7 @@ def test_it_opens_with_its_question_and_closes_with_what_was_seen(path):
 def test_its_reading_time_is_that_of_its_card(path):
     notebook, _, text = read(path)
     (said,) = re.findall(r"\*\*Time\.\*\* About (\d+) minutes to read", text[0].source)
-    assert abs(int(said) - minutes_of(notebook)) <= 5
+    assert int(said) == minutes_of(notebook)  # which its card says
 
 
 @each_notebook

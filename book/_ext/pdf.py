@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build/html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "script, .headerlink, .explorable-note, details.hide, #three-doors, #the-chapters"
-WIDTH = 1400  # pixels: 178 mm of text at 200 dots per inch
+WIDTH = 1050  # pixels: 178 mm of text at 150 dots per inch
 ALWAYS = "http:", "https:", "mailto:"
 FOOTER = (
     '<div style="width: 100%; font: 8px sans-serif; color: #555; text-align: center">'
@@ -127,7 +127,7 @@ def part(table, most=7):
 
 
 def printable(file, folder):
-    """A picture as a JPEG of at most 200 dots per inch: any other kind a PDF stores unpacked."""
+    """A picture as a JPEG of at most 150 dots per inch: any other kind a PDF stores unpacked."""
     out = folder / f"{file.name}.jpg"
     if not out.exists():
         with Image.open(file) as picture:
@@ -135,7 +135,7 @@ def printable(file, folder):
             ground = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(ground, picture).convert("RGB")
         picture.thumbnail((WIDTH, 2 * WIDTH))
-        picture.save(out, quality=82, subsampling=0, optimize=True)
+        picture.save(out, quality=80, subsampling=0, optimize=True)
     return out
 
 

@@ -362,6 +362,10 @@ SHARES = """() => {
     }
     return false;
   });
+  // A figure that scrolls fades at its side, or nothing shows it.
+  const unmarked = [...article.querySelectorAll('.figure-scroll')].filter(open).filter(
+    e => e.scrollWidth > e.clientWidth + 1
+      && !parseFloat(getComputedStyle(e).getPropertyValue('--more')));
   return {
     height: Math.round(whole),
     code: height('.cell_input pre') / whole,
@@ -372,7 +376,7 @@ SHARES = """() => {
       e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
         && !e.closest('svg, mjx-container, .visually-hidden')).map(
       e => parseFloat(getComputedStyle(e).fontSize))),
-    cut: cut.map(e => e.textContent.trim().slice(0, 60)),
+    cut: [...cut, ...unmarked].map(e => (e.textContent.trim() || e.innerHTML).slice(0, 60)),
   };
 }"""
 

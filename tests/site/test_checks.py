@@ -1,5 +1,6 @@
 """Each check finds what it is there for, on a page that is broken on purpose."""
 
+import itertools
 import shutil
 
 import pytest
@@ -27,14 +28,19 @@ def html(body):
 
 @pytest.fixture
 def opened(tmp_path, open_tab):
-    """opened(body): a page with that body, in the browser, and what went wrong meanwhile."""
+    """opened(body): a page with that body, in the browser, and what went wrong meanwhile.
+
+    Each has an address of its own: one written anew within a second is the old one to a browser.
+    """
+    numbers = itertools.count()
     with checks.serve(tmp_path) as base:
 
         def visit(body, width=1280):
-            (tmp_path / "page.html").write_text(html(body), encoding="utf8")
+            name = f"page{next(numbers)}.html"
+            (tmp_path / name).write_text(html(body), encoding="utf8")
             page = open_tab("light", width)
             wrong = checks.watch(page, base)
-            checks.visit(page, f"{base}/page.html")
+            checks.visit(page, f"{base}/{name}")
             return page, wrong
 
         yield visit
