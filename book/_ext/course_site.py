@@ -82,6 +82,23 @@ def wrap_explorables(app, doctree):
             cell.insert(place, nodes.raw("", opening, format="html"))
 
 
+ELSEWHERE = re.compile(r"On the course.s site (\w+)| \(In a notebook it stands still[^)]*\)")
+
+
+def speak_here(app, doctree):
+    """Let what a notebook says of the site be read in print alone: its reader is not there."""
+    for text in list(doctree.findall(nodes.Text)):
+        parts, end = [], 0
+        for found in ELSEWHERE.finditer(text):
+            parts += [nodes.Text(text[end : found.start()])]
+            parts += [nodes.inline("", found[0], classes=["in-print"])]
+            if found[1]:
+                parts += [nodes.inline("", found[1].capitalize(), classes=["on-screen"])]
+            end = found.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
 class ExecutionTable(SphinxDirective):
     """What each notebook took when it was last executed: its time and the most memory it held."""
 
@@ -293,6 +310,7 @@ def setup(app):
     app.connect("builder-inited", copy_mathjax)
     app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))
     app.connect("doctree-read", open_with_picture, priority=399)
+    app.connect("doctree-read", speak_here)
     app.connect("doctree-read", wrap_explorables)
     app.connect("doctree-read", sharpen, priority=400)  # before Sphinx collects the pictures
     app.connect("build-finished", lighten)
