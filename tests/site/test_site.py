@@ -145,6 +145,19 @@ def test_first_page_leads_to_the_home(base, open_tab):
     page.wait_for_url("**/book/index.html")
 
 
+def test_what_a_notebook_says_of_the_site_is_for_print_alone(site, base, open_tab):
+    page = open_tab()
+    checks.visit(page, f"{base}/{next(name for name in CHAPTERS if '/08_' in name)}")
+    elsewhere = re.compile(r"On the course.s site|In a notebook it stands still")
+    assert not elsewhere.search(page.locator("article").inner_text())
+    assert "The next figure answers" in page.locator("article").inner_text()
+    page.emulate_media(media="print")
+    assert len(elsewhere.findall(page.locator("article").inner_text())) == 3
+    texts = [text for name in CHAPTERS for text in article(site, name).find_all(string=elsewhere)]
+    assert len(texts) > 20
+    assert all("in-print" in text.parent.get("class", []) for text in texts)
+
+
 def test_glossary_says_which_language_each_word_is(site):
     sections = article(site, "book/glossary.html").select("section section")
     assert len(sections) > 30
