@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book/_ext"))
-from pictures import minutes_of
+from pictures import is_gallery, minutes_of, opening_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -139,6 +139,18 @@ def test_its_figures_have_captions_of_their_own(path):
         assert caption not in part.image.alt, "a caption says what to see, not what there is"
         assert part.image.alt not in caption
     assert len(set(captions)) == len(captions)
+
+
+def test_each_chapter_has_words_of_its_own_for_the_picture_that_opens_it():
+    openings = []
+    for path in NOTEBOOKS:
+        notebook, code, _ = read(path)
+        (shown,) = [cell.metadata.mystnb for cell in code if is_gallery(cell)]
+        openings.append(opening_of(notebook)["caption"])
+        assert 5 <= len(openings[-1].split()) <= 25, path.stem
+        assert openings[-1].endswith((".", "?")), path.stem
+        assert openings[-1] not in shown.figure.caption + shown.image.alt, path.stem
+    assert len(set(openings)) == len(openings)
 
 
 @each_chapter

@@ -10,12 +10,13 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "_build" / "static"
-CARD = (304, 176)  # CSS pixels of a card's picture
+CARD = (304, 190)  # CSS pixels of a card's picture
+MARGIN = 6  # of them, white around it
 SHARP = 2  # picture pixels for a CSS pixel, as execute.py has Matplotlib draw them
 
 
@@ -53,6 +54,14 @@ def gallery_picture(notebook):
     return figures_of(cell)[0], alt_of(cell)
 
 
+def opening_of(notebook):
+    """What a chapter's first cell says of that figure: "caption", and which parts a card shows.
+
+    These are "card": boxes of left, top, right and bottom, as shares of the figure.
+    """
+    return notebook.cells[0].metadata["opening"]
+
+
 def title_of(notebook):
     """A notebook's title."""
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
@@ -80,17 +89,32 @@ def minutes_of(notebook):
     return max(5, 5 * round(seconds / 300))
 
 
-def thumbnail(png):
-    """A card's picture as WebP: the upper left of the figure, cut to the card's shape."""
+def in_pixels(box, picture):
+    """A box of shares of a picture's width and height in its pixels."""
+    return tuple(round(share * side) for share, side in zip(box, picture.size * 2, strict=True))
+
+
+def parts_of(png, boxes):
+    """The parts of a figure that boxes mark, each without the white around it."""
     with Image.open(io.BytesIO(png)) as figure:
         picture = figure.convert("RGB")
-    width, height = CARD
-    tall = min(picture.height, round(picture.width * height / width))
-    wide = min(picture.width, round(tall * width / height))
-    left = (picture.width - wide) // 2
-    size = (width * SHARP, height * SHARP)
-    picture = picture.crop((left, 0, left + wide, tall)).resize(size, Image.Resampling.LANCZOS)
-    return as_webp(picture, quality=82)
+    for box in boxes:
+        part = picture.crop(in_pixels(box, picture))
+        yield part.crop(ImageChops.invert(part).getbbox())
+
+
+def thumbnail(png, boxes=((0, 0, 1, 1),)):
+    """A card's picture as WebP: the parts of a figure, below each other, as large as they fit."""
+    parts = list(parts_of(png, boxes))
+    gap = parts[0].height // 20
+    size = max(part.width for part in parts), sum(part.height + gap for part in parts) - gap
+    picture, top = Image.new("RGB", size, "white"), 0
+    for part in parts:
+        picture.paste(part, ((size[0] - part.width) // 2, top))
+        top += part.height + gap
+    room = tuple(SHARP * (side - 2 * MARGIN) for side in CARD)
+    picture = ImageOps.pad(picture, room, Image.Resampling.LANCZOS, "white")
+    return as_webp(ImageOps.expand(picture, SHARP * MARGIN, "white"), quality=82)
 
 
 def lossless(png):
@@ -107,7 +131,7 @@ def as_webp(picture, **options):
 
 
 class Gallery(SphinxDirective):
-    """A card for each chapter: a part of one of its figures, its question, its minutes."""
+    """A card for each chapter: its picture and what is seen there, its question, its minutes."""
 
     def run(self):
         """Write the pictures where the site's static files lie, and link the chapters."""
@@ -117,11 +141,14 @@ class Gallery(SphinxDirective):
         for path, notebook in executed_notebooks():
             self.env.note_dependency(str(path))
             png, alt = gallery_picture(notebook)
-            (folder / f"{path.stem}.webp").write_bytes(thumbnail(png))
+            opening = opening_of(notebook)
+            picture = thumbnail(png, opening["card"]) if "card" in opening else thumbnail(png)
+            (folder / f"{path.stem}.webp").write_bytes(picture)
             cards.append(
                 f'<a class="gallery-card" href="../notebooks/{path.stem}.html">'
                 f'<img src="../_static/gallery/{path.stem}.webp" alt="{escape(alt)}" '
                 f'width="{CARD[0]}" height="{CARD[1]}" loading="lazy">'
+                f'<span class="gallery-seen">{escape(opening["caption"])}</span>'
                 f'<span class="gallery-title">{escape(title_of(notebook))}</span>'
                 f'<span class="gallery-asks">{escape(question_of(notebook))}</span>'
                 f'<span class="gallery-time">{minutes_of(notebook)} minutes</span></a>'
@@ -153,27 +180,22 @@ def sharpen(app, doctree):
         frame += node
 
 
-OPENING = "What this chapter comes to. How the picture is made, and what it shows, is told below."
-BEGINNING = "What this chapter begins with."
-
-
 def open_with_picture(app, doctree):
-    """Show a chapter's picture below its opening as well.
-
-    It is that of its card, unless this would give away what the reader is to find out: then the
-    cell of another is tagged "opening".
-    """
+    """Show the picture that stands for a chapter below its opening, with words of its own."""
     path = Path(app.srcdir) / f"{app.env.docname}.ipynb"
     if path.parent.name != "notebooks" or not path.is_file():
         return
-    cells = nbformat.read(path, 4).cells
-    tagged = [cell for cell in cells if "opening" in cell.metadata.get("tags", [])]
-    (cell,) = tagged or filter(is_gallery, cells)
-    alt = alt_of(cell)
+    notebook = nbformat.read(path, 4)
+    (cell,) = filter(is_gallery, notebook.cells)
+    picture = next(i for i in doctree.findall(nodes.image) if i.get("alt") == alt_of(cell))
+    made = picture.parent
+    while "cell" not in made.get("classes", []):
+        made = made.parent
+    made["ids"].append("opening-picture")
+    caption = nodes.paragraph("", opening_of(notebook)["caption"] + " ", classes=["figure-caption"])
+    caption += nodes.reference("", "How it is made", refid="opening-picture", internal=True)
     opening = next(doctree.findall(nodes.block_quote))
-    picture = next(image for image in doctree.findall(nodes.image) if image.get("alt") == alt)
-    frame = nodes.container(classes=["opening-picture"])
-    frame += [picture.deepcopy(), nodes.paragraph("", BEGINNING if tagged else OPENING)]
+    frame = nodes.container("", picture.deepcopy(), caption, classes=["opening-picture"])
     opening.parent.insert(opening.parent.index(opening) + 1, frame)
 
 

@@ -369,7 +369,7 @@ SHARES = """() => {
   return {
     height: Math.round(whole),
     code: height('.cell_input pre') / whole,
-    figures: height('[data-explorable], .opening-picture, .figure-caption, '
+    figures: height('[data-explorable], .opening-picture, .figure-caption:not(.opening-picture *), '
       + ':is(.cell_output figure, .cell_output img:not(figure img)):not([data-explorable] *)')
       / whole,
     smallest: Math.min(...[...article.querySelectorAll('*')].filter(open).filter(

@@ -1,13 +1,20 @@
 """What a reader meets on a page: how much open code, how many pictures, how heavy, what is cut."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import site_checks as checks
 import yaml
 from conftest import SITE
+from PIL import Image
+
+sys.path.insert(0, str(checks.ROOT / "book/_ext"))
+from pictures import executed, gallery_picture, in_pixels, opening_of
 
 PAGES = checks.pages(SITE) if SITE.is_dir() else []
 CHAPTERS = [name for name in PAGES if re.match(r"notebooks/\d", name)]
@@ -56,6 +63,17 @@ def test_a_chapter_shows_pictures_and_little_code(name, look):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_picture_comes_before_the_first_code(name, look):
     assert look(name)["picture_first"]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_part_of_a_figure_on_a_card_ends_where_the_figure_is_blank(name):
+    notebook = executed(checks.ROOT / Path(name).with_suffix(".ipynb"))
+    with Image.open(io.BytesIO(gallery_picture(notebook)[0])) as figure:
+        picture = figure.convert("L")
+    for box in opening_of(notebook).get("card", []):
+        part = np.asarray(picture.crop(in_pixels(box, picture)))
+        sides = zip(box, (0, 0, 1, 1), (part[:, 0], part[0], part[:, -1], part[-1]), strict=True)
+        assert all(line.min() > 250 for at, end, line in sides if at != end), box
 
 
 def weight(seen, without=()):
