@@ -139,12 +139,14 @@ explorable("cover", async (live, root) => {
 
   live.append(
     make("p", { className: "question" }, "Which part of the scene does each network go by?"),
-    make("p", {}, "Two networks look for tanks: each gives the picture a number, the logit, and says tank " +
-      "if it is above 0. Cover a piece of the picture, or exchange its sky, and see whose number moves."),
-    make("div", { className: "controls" }, which, sky),
+    make("p", {}, "Two networks look for tanks. Exchange the sky, or point at the picture to cover a " +
+      "piece: whose answer turns?"),
     make("div", { className: "columns" },
-      make("div", { className: "column" }, canvas,
+      make("div", { className: "column scene" }, sky, canvas),
+      make("div", { className: "pair" }, ...panels.map(({ element }) => element), legend()),
+      make("div", { className: "column tools" },
         make("p", { className: "hint" }, "Point at the picture, drag, or use the arrow keys."),
+        which,
         make("div", { className: "buttons" },
           button("Sweep the picture", startSweep),
           button("Reset", () => {
@@ -155,8 +157,7 @@ explorable("cover", async (live, root) => {
             task.reset();
             begin();
           })),
-        more("More settings", fill, patch, row, column)),
-      make("div", { className: "pair" }, ...panels.map(({ element }) => element), legend())),
+        more("More settings", fill, patch, row, column))),
     status, task);
   begin();
 });
@@ -196,8 +197,11 @@ function panel(letter, file) {
 function legend() {
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
-  return make("p", { className: "legend" }, `covered, the logit rises by ${LIMIT} or more `, bar,
-    ` falls by ${LIMIT} or more, in both maps. A red piece spoke for a tank.`);
+  return make("p", { className: "legend" }, "The logit is the number that a network answers with: " +
+    "above 0 it says tank. A piece of a map is red where covering it lowers the logit, so that piece " +
+    "spoke for a tank, and blue where covering it raises the logit: ",
+  make("span", { className: "key" }, `+${LIMIT} `, bar, ` −${LIMIT}`),
+  `. The colours end there, in both maps: a change of more than ${LIMIT} looks like one of ${LIMIT}.`);
 }
 
 const word = (yes) => (yes ? "tank" : "no tank");

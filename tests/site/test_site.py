@@ -18,6 +18,8 @@ REPOSITORY = CONFIG["repository"]["url"].removeprefix("https://github.com/")
 
 PUBLISHED = "--" not in REPOSITORY  # an address of GitHub's has no two hyphens in a row
 
+CAPTION = ".figure-caption, figcaption"
+
 pytestmark = pytest.mark.site
 every_page = pytest.mark.parametrize("name", PAGES)
 
@@ -145,6 +147,26 @@ def test_first_page_leads_to_the_home(base, open_tab):
     page.wait_for_url("**/book/index.html")
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_on_the_first_screen_of_the_home_a_reader_acts_and_sees_what_comes_of_it(
+    width, height, base, browser
+):
+    page = browser.new_page(viewport={"width": width, "height": height})
+    checks.visit(page, f"{base}/book/index.html")
+    page.wait_for_selector("[data-alive]")
+    answers, sunny = page.locator(".verdict"), page.get_by_label("sunny", exact=True)
+    assert answers.all_inner_texts() == ["tank", "tank"]
+    shown = [page.locator(f"article {part}") for part in ("h1", ".start a", ".stage")]
+    for part in [*shown, page.get_by_text("who know some Python"), sunny, *answers.all()]:
+        box = part.bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height, f"{part} ends below the first screen"
+    sunny.check()
+    assert answers.all_inner_texts() == ["no tank", "tank"]
+    assert page.evaluate("scrollY") == 0
+    page.close()
+
+
 def test_what_a_notebook_says_of_the_site_is_for_print_alone(site, base, open_tab):
     page = open_tab()
     checks.visit(page, f"{base}/{next(name for name in CHAPTERS if '/08_' in name)}")
@@ -156,6 +178,19 @@ def test_what_a_notebook_says_of_the_site_is_for_print_alone(site, base, open_ta
     texts = [text for name in CHAPTERS for text in article(site, name).find_all(string=elsewhere)]
     assert len(texts) > 20
     assert all("in-print" in text.parent.get("class", []) for text in texts)
+
+
+def test_each_chapter_opens_with_a_figure_that_says_what_it_is_and_where_it_is_made(site):
+    said = set()
+    for name in CHAPTERS:
+        page = article(site, name)
+        opening, caption = page.select_one(".opening-picture"), page.select_one(CAPTION)
+        assert caption.parent == opening, "it is figure 1"
+        said.add(caption.get_text())
+        made = page.select_one(caption.a["href"])
+        assert "cell" in made["class"]
+        assert made.find("img", alt=opening.img["alt"])
+    assert len(said) == len(CHAPTERS)
 
 
 def test_glossary_says_which_language_each_word_is(site):
