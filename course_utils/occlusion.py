@@ -1,7 +1,6 @@
 """Occlusion and RISE: cover a part of the image, and watch what becomes of the score."""
 
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from course_utils._arrays import check_whole
@@ -46,8 +45,7 @@ def iter_occlusion(image, patch=14, stride=None, fill=0.0):
         )
     for row, column in patch_places(image.shape, patch, stride):
         occluded = image.copy()
-        covered = np.s_[row : row + patch, column : column + patch]
-        occluded[covered] = fill[covered]
+        _cover([occluded], fill, [(row, column)], patch)
         yield row, column, occluded
 
 
@@ -114,7 +112,9 @@ def occlusion_map(
     covers = np.zeros(images.shape[1:3], np.float32)
     for row, column in places:
         covers[row : row + patch, column : column + patch] += 1
-    occlude = partial_pass(scores, image_shape, patch, stride) or _whole_pass(scores, patch)
+    batch_size = min(batch_size, len(places))
+    occlude = partial_pass(scores, image_shape, patch, stride)
+    occlude = occlude or _whole_pass(scores, patch, batch_size)
     bar = tqdm(total=len(images) * len(places), disable=not progress, unit="image")
     for n, image in enumerate(images):
         found, outputs = occlude(image, fill)
@@ -129,33 +129,30 @@ def occlusion_map(
     return heatmaps / covers
 
 
-def _whole_pass(model, patch):
+def _whole_pass(model, patch, batch_size):
     """Return what `partial_pass` does, for any model: it runs for every place as a whole."""
     run = forward(model)
 
     def occlude(image, fill):
-        whole = run(image[np.newaxis]).numpy()
-        return whole, lambda p: run(_cover(image, fill, tf.constant(p), patch)).numpy()
+        # Covered and uncovered again: it takes longer to get new memory for every batch.
+        copies = np.repeat(image[np.newaxis], batch_size, axis=0)
+
+        def outputs(places):
+            _cover(copies, fill, places, patch)
+            found = run(copies[: len(places)]).numpy()
+            _cover(copies, image, places, patch)
+            return found
+
+        return run(image[np.newaxis]).numpy(), outputs
 
     return occlude
 
 
-@tf.function(
-    input_signature=[
-        tf.TensorSpec([None, None, None]),
-        tf.TensorSpec([None, None, None]),
-        tf.TensorSpec([None, 2], tf.int32),
-        tf.TensorSpec([], tf.int32),
-    ]
-)
-def _cover(image, fill, places, patch):
-    """A copy of the image (H, W, C) for each place (B, 2), where the fill covers the patch."""
-    covered = []
-    for axis in (0, 1):
-        pixels = tf.range(tf.shape(image)[axis]) - places[:, axis, tf.newaxis]
-        covered.append((pixels >= 0) & (pixels < patch))
-    patches = covered[0][:, :, tf.newaxis] & covered[1][:, tf.newaxis, :]
-    return tf.where(patches[..., tf.newaxis], fill, image)
+def _cover(images, fill, places, patch):
+    """Cover the patch at each place in an image of its own (H, W, C) with that of the fill."""
+    for image, (row, column) in zip(images, places, strict=False):
+        covered = np.s_[row : row + patch, column : column + patch]
+        image[covered] = fill[covered]
 
 
 def patch_places(shape, patch, stride):

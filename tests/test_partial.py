@@ -144,7 +144,7 @@ def check(seed):
     occlude = _partial.partial_pass(model, shape, patch, stride)
     if occlude is None:
         return False
-    ways = occlude(image, fill), occlusion._whole_pass(model, patch)(image, fill)
+    ways = occlude(image, fill), occlusion._whole_pass(model, patch, len(places))(image, fill)
     found, right = (np.concatenate([whole, outputs(places)]) for whole, outputs in ways)
     size = np.abs(right).max()
     np.testing.assert_allclose(found, right, rtol=0, atol=1e-5 * size, err_msg=str(names))
