@@ -14,10 +14,11 @@ _STYLE = """
 <style>
 .quiz { border: 1px solid #8888; border-radius: 8px; margin: 1em 0; padding: 0.6em 1em 0.8em; }
 .quiz legend { float: left; width: 100%; font-size: 1em; font-weight: 600; margin: 0.2em 0 0.4em; }
-.quiz div { clear: both; margin: 0.35em 0; }
+.quiz div { clear: both; display: grid; grid-template-columns: auto 1fr; margin: 0.35em 0; }
+.quiz :is(input, label) { align-self: baseline; }
 .quiz input { margin: 0 0.6em 0 0; accent-color: #176d8a; }
 .quiz label { cursor: pointer; }
-.quiz p { display: none; margin: 0.3em 0 0.5em 0.5em; padding: 0.1em 0.8em; }
+.quiz p { display: none; grid-column: 1 / -1; margin: 0.3em 0 0.5em 0.5em; padding: 0.1em 0.8em; }
 .quiz p.right { border-left: 4px solid #2a8f4f; }
 .quiz p.wrong { border-left: 4px solid #c2570c; }
 .quiz input:checked ~ p { display: block; }

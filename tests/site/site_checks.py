@@ -333,6 +333,17 @@ def quiz_problems(page):
     return wrong
 
 
+def below_their_buttons(page):
+    """Answers of quizzes that do not stand beside their buttons: they begin below them."""
+    rows = page.locator("fieldset.quiz div").all()
+    words = [(row.locator("label"), row.locator("input").bounding_box()) for row in rows]
+    return [
+        f"{shorten(label.inner_text(), 40)!r} stands below its button"
+        for label, button in words
+        if label.bounding_box()["y"] > button["y"] + button["height"] / 2
+    ]
+
+
 def _answer_problems(label, row, shown):
     answer = shorten(row.locator("label").inner_text(), 40)
     if shown.count() != 1:
@@ -417,6 +428,7 @@ def look(browser, base, name):
             seen |= {"wide": page.evaluate(SHARES), "picture_first": page.evaluate(PICTURE_FIRST)}
             resize(page, 390)
             seen["narrow"] = page.evaluate(SHARES)
+            wrong += below_their_buttons(page)
             resize(page, 1280)
             if (quizzes := page.locator("fieldset.quiz").count()) < 3:
                 wrong.append(f"has {quizzes} quizzes")

@@ -161,6 +161,14 @@ def test_broken_quizzes_are_found(old, new, expected, opened):
     assert expected in "\n".join(checks.quiz_problems(page))
 
 
+def test_an_answer_below_its_button_is_found(opened):
+    page, _ = opened(QUIZ.replace("Two</label>", "Two " * 30 + "</label>"), width=390)
+    assert checks.below_their_buttons(page) == []  # its lines flow around the button
+    page.add_style_tag(content="label { display: inline-block }")
+    (problem,) = checks.below_their_buttons(page)
+    assert "Two" in problem
+
+
 FOLDED = """<details class="hide"><summary>Show</summary><pre># @title Solution
 x = 1</pre></details>"""
 
