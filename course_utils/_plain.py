@@ -8,6 +8,7 @@ first, a batch of a fixed size, outputs in a dictionary. Behind it, a network ta
 import operator
 import weakref
 from contextlib import contextmanager
+from functools import cache
 
 import keras
 import numpy as np
@@ -232,15 +233,17 @@ def _settings(model):
             settings += [
                 value
                 for name, value in attributes.items()
-                if name not in _BOOKKEEPING and name[:6] != "_self_"
+                if name not in _bookkeeping() and name[:6] != "_self_"
             ]
             settings += layer._trainable_variables
             settings += layer._non_trainable_variables
     return settings
 
 
-# What every layer has says nothing of what it computes, except its precision.
-_BOOKKEEPING = frozenset(vars(keras.layers.Layer()) | vars(keras.Model())) - {
-    "_dtype_policy",
-    "autocast",
-}
+@cache
+def _bookkeeping():
+    """What every layer has: it says nothing of what a layer computes, except its precision."""
+    return frozenset(vars(keras.layers.Layer()) | vars(keras.Model())) - {
+        "_dtype_policy",
+        "autocast",
+    }

@@ -60,12 +60,13 @@ def executed(script, monkeypatch):
     """The names of the notebooks that the script executes, which it does without a kernel."""
     names = []
 
-    def without_a_kernel(path, running):
-        names.append(path.name)
-        result = {"failure": None, "seconds": 1.0, "processor": 1.0, "megabytes": 1}
-        return nbformat.read(path, 4), result
+    def without_a_kernel(paths, workers):
+        for path in paths:
+            names.append(path.name)
+            figures = {"seconds": 1.0, "processor": 1.0, "megabytes": 1}
+            yield path, figures | {"notebook": nbformat.read(path, 4), "failure": None}
 
-    monkeypatch.setattr(script, "execute_apart", without_a_kernel)
+    monkeypatch.setattr(script, "execute_all", without_a_kernel)
     return names
 
 
@@ -138,6 +139,39 @@ def test_arithmetic_has_one_thread(project):
     assert code == 0, errors
     took = json.loads((project / "_build/execution.json").read_text())["notebooks/02_fine.ipynb"]
     assert took["seconds"] - took["processor"] > 2, "who sleeps, takes no processor's time"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere kernels are not forked")
+def test_a_kernel_begins_with_the_package_imported(project):
+    """And in its own folder and session, as a process that a command starts, and draws inline."""
+    sources = [
+        "import os, sys\nfrom pathlib import Path",
+        "assert {'tensorflow', 'course_utils.plots'} <= set(sys.modules)",
+        f"assert Path.cwd() == Path({str(project / 'notebooks')!r})",
+        "assert os.getsid(0) == os.getpid() and sys.path[0] == ''",
+    ]
+    drawing = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    notebook(project / "notebooks/02_fine.ipynb", *sources, drawing)
+    code, _, errors = execute(project)
+    assert code == 0, errors
+    ran = (project / "_build/.jupyter_cache").rglob("*.ipynb")
+    assert sum("image/png" in path.read_text() for path in ran) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere kernels are not forked")
+def test_importing_the_package_starts_no_thread():
+    """None would run in the kernels that are forked afterwards."""
+    source = """
+import os, course_utils
+for name in course_utils.__all__:
+    getattr(course_utils, name)
+print(len(os.listdir("/proc/self/task")))
+"""
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    run = [sys.executable, "-c", source]
+    found = subprocess.run(run, env=os.environ | one, capture_output=True, text=True)
+    assert found.stdout == "1\n", found.stderr
 
 
 @pytest.mark.slow

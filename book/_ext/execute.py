@@ -3,28 +3,38 @@
 A notebook is executed when its code changed, and all are when a file of the package, of the
 data or the lock was touched, which the notebooks' own text cannot show. A notebook enters the
 cache as soon as it is done, so an interrupted run loses only what was running.
+
+On Linux each kernel is a fork of this process, which has imported the package and, with it,
+TensorFlow: some five seconds that no notebook has to take again. It has computed nothing, since
+threads are not forked. Elsewhere TensorFlow cannot be forked, and each kernel starts as ever.
 """
 
 # ruff: noqa: E402
+import asyncio
+import gc
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from multiprocessing.connection import wait
 from pathlib import Path
 
 # jsonschema would make a parser of addresses with it, which no notebook needs: over a second in
 # each of these processes.
 sys.modules.setdefault("rfc3987_syntax", None)
 
+import course_utils
 import nbformat
+from ipykernel.kernelapp import IPKernelApp
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_client.provisioning import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -43,6 +53,7 @@ FIGURES = [
     "'pil_kwargs': {'compress_level': 1}}",
 ]
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
+FORKS = sys.platform == "linux"
 
 
 def fingerprint():
@@ -85,11 +96,50 @@ def is_cached(cache, path):
     return True
 
 
-def execute(path):
-    """Run one notebook; return it with its outputs, failure, peak megabytes and seconds.
+class ForkedKernel(LocalProvisioner):
+    """How nbclient gets a kernel that is a fork of this process."""
 
-    Seconds are those of the clock and, which other work lengthens less, of the processor.
+    async def launch_kernel(self, cmd, **kwargs):
+        """Fork; the command is `python -m ipykernel_launcher` with the kernel's arguments."""
+        fork = multiprocessing.get_context("fork").Process
+        self.process = fork(target=be_kernel, args=(cmd[3:], kwargs["cwd"]))
+        self.process.start()
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+    async def poll(self):
+        """Return the exit code, or None while the kernel runs."""
+        return self.process.exitcode if self.process else 0
+
+    async def wait(self):
+        """Wait until the kernel has ended."""
+        while await self.poll() is None:
+            await asyncio.sleep(0.05)
+        self.process = None
+
+
+def be_kernel(arguments, folder):
+    """Serve as a kernel in that folder, and end when the process does that it comes from."""
+    os.setsid()
+    os.chdir(folder)
+    sys.path[0] = ""
+    asyncio.set_event_loop(asyncio.new_event_loop())  # not the client's, which runs in its process
+    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+
+
+def execute(path, results):
+    """Run one notebook; send it with its outputs, failure, peak megabytes and seconds.
+
+    Seconds are those of the clock and, which other work lengthens less, of the processor. The
+    process leads a session: Ctrl-C, which a terminal sends to all of its own, is for the one
+    process that can answer it.
     """
+    os.setsid()
+    log = BUILD / "logs" / f"{path.stem}.txt"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as file:  # has what the kernel writes past the notebook
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     notebook = nbformat.read(path, 4)
     begun, started, failure = time.monotonic(), [], None
     client = NotebookClient(
@@ -102,21 +152,22 @@ def execute(path):
         record_timing=False,  # times in a cell's metadata would hide it from the cache
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
-    log = BUILD / "logs" / f"{path.stem}.txt"
-    log.parent.mkdir(exist_ok=True)
+    if FORKS:
+        manager = client.create_kernel_manager()
+        manager.provisioner = ForkedKernel(parent=manager, kernel_spec=manager.kernel_spec)
     try:
-        with log.open("w") as kernel_log:
-            client.execute(stdout=kernel_log, stderr=kernel_log)
+        client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = describe(notebook, started[-1], error)
     kernel = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
+    found = {
         "notebook": notebook,
         "seconds": round(time.monotonic() - begun, 1),
         "processor": round(kernel.ru_utime + kernel.ru_stime, 1),
         "megabytes": round(kernel.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
         "failure": failure,
     }
+    results.send(found)
 
 
 def describe(notebook, index, error):
@@ -164,23 +215,40 @@ def pages():
     return write_given() + sorted(found, reverse=True)
 
 
-def execute_apart(path, running):
-    """Run one notebook in a process of its own, so that its peak memory can be told.
+def execute_all(paths, workers):
+    """Run notebooks, so many at a time, each in a process of its own; yield each when it is done.
 
-    The process leads a session: Ctrl-C, which a terminal sends to all of its own, is for the one
-    process that can answer it.
+    With its path comes what execute() found, or how its process ended.
     """
-    command = [sys.executable, __file__, path]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, start_new_session=True, env=os.environ | ONE_THREAD
-    )
-    running.add(process)
-    output, _ = process.communicate()
-    running.discard(process)
-    if process.returncode:
-        return None, {"failure": f"its process ended with code {process.returncode}."}
-    result = json.loads(output)
-    return nbformat.from_dict(result.pop("notebook")), result
+    os.environ |= ONE_THREAD
+    context = multiprocessing.get_context("fork" if FORKS else "spawn")
+    if FORKS:
+        # As a kernel would, before Matplotlib is imported.
+        os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+        for name in course_utils.__all__:
+            getattr(course_utils, name)
+        gc.freeze()  # what is imported stays: no kernel has to look through it for garbage
+    waiting, running = list(paths), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                path, (found, results) = waiting.pop(0), context.Pipe(duplex=False)
+                process = context.Process(target=execute, args=(path, results))
+                process.start()
+                results.close()
+                running[found] = path, process
+            for found in wait(running):
+                path, process = running.pop(found)
+                try:
+                    result = found.recv()
+                except EOFError:
+                    process.join()
+                    ended = f"its process ended with code {process.exitcode}: see _build/logs."
+                    result = {"failure": ended}
+                yield path, result
+    finally:
+        for _, process in running.values():  # their kernels end with them
+            process.kill()
 
 
 def main():
@@ -197,37 +265,29 @@ def main():
     print(f"Executing {count}, {workers} at a time ...", flush=True)
     log = BUILD / "execution.json"
     figures = json.loads(log.read_text()) if log.is_file() else {}
-    failed, running = [], set()
-    pool = ThreadPoolExecutor(workers)
+    failed = []
     try:
-        futures = {pool.submit(execute_apart, path, running): path for path in stale}
-        for future in as_completed(futures):
-            name = str(futures[future].relative_to(ROOT))
-            notebook, result = future.result()
-            if failure := result.pop("failure"):
-                failed.append(name)
-                print(f"\n{name}: {failure}\n", file=sys.stderr, flush=True)
-                continue
-            bundle = CacheBundleIn(notebook, str(futures[future]))
-            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-            figures[name] = result
-            log.write_text(json.dumps(figures, indent=1, sort_keys=True))
-            print(
-                f"  {name}: {result['seconds']:.0f} s, {result['processor']:.0f} s of the "
-                f"processor, {result['megabytes']:,} MB at most",
-                flush=True,
-            )
+        with closing(execute_all(stale, workers)) as executed:
+            for path, result in executed:
+                name = str(path.relative_to(ROOT))
+                if failure := result.pop("failure"):
+                    failed.append(name)
+                    print(f"\n{name}: {failure}\n", file=sys.stderr, flush=True)
+                    continue
+                bundle = CacheBundleIn(result.pop("notebook"), str(path))
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                figures[name] = result
+                log.write_text(json.dumps(figures, indent=1, sort_keys=True))
+                print(
+                    f"  {name}: {result['seconds']:.0f} s, {result['processor']:.0f} s of the "
+                    f"processor, {result['megabytes']:,} MB at most",
+                    flush=True,
+                )
     except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(running):  # their kernels end with them
-            process.kill()
         sys.exit("Interrupted. What had been executed is kept.")
     if failed:
         sys.exit(f"{len(failed)} of {len(stale)} notebooks failed: {', '.join(sorted(failed))}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(execute(Path(sys.argv[1]))))
-    else:
-        main()
+    main()

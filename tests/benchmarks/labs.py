@@ -15,7 +15,6 @@ sys.path[:0] = [str(ROOT / "book/_ext"), str(ROOT / "notebooks/labs/tools")]
 
 import execute  # noqa: E402
 import grade  # noqa: E402
-import nbformat  # noqa: E402
 import release  # noqa: E402
 
 STUDENTS, JOBS = 30, 2
@@ -33,14 +32,13 @@ late notebook more, took {again:.0f} seconds."""
 def main():
     """Run every lab's solution, grade a class, and write the section."""
     rows, numbers = [], {}
-    for lab in release.names():
-        path = release.LABS / lab / f"{lab}.ipynb"
-        _, result = execute.execute_apart(path, set())
+    paths = [release.LABS / lab / f"{lab}.ipynb" for lab in release.names()]
+    for path, result in execute.execute_all(paths, 1):
         if result["failure"]:
-            sys.exit(f"{lab}: {result['failure']}")
-        title = nbformat.read(path, 4).cells[0].source.splitlines()[0].removeprefix("# Lab: ")
+            sys.exit(f"{path.stem}: {result['failure']}")
+        title = result.pop("notebook").cells[0].source.splitlines()[0].removeprefix("# Lab: ")
         rows.append((title, f"{result['seconds']:.0f} s", f"{result['megabytes']:,} MB"))
-        numbers[lab] = result
+        numbers[path.stem] = result
         print(*rows[-1], flush=True)
     with tempfile.TemporaryDirectory() as folder:
         taken = []
