@@ -8,14 +8,14 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 export TF_CPP_MIN_LOG_LEVEL := 3
 # Convolutions twice as fast, which TensorFlow has off on all but the newest processors. Not for
 # tests and data, some of which are compared to the last bit, and not on the newest either.
-book lab bench scale scoreboard: export TF_ENABLE_ONEDNN_OPTS := 1
+book lab bench bench-peers scale scoreboard: export TF_ENABLE_ONEDNN_OPTS := 1
 test test-all test-peers data: export TF_ENABLE_ONEDNN_OPTS := 0
 # Two processes test: with several threads each, they would mostly wait for each other.
 test test-all check-site: export TF_NUM_INTRAOP_THREADS := 1
 test test-all check-site: export OMP_NUM_THREADS := 1
 test test-all check-site: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help env tests-env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench scale scoreboard lab labs grade formgrade tally data lock colab-check
+.PHONY: help env tests-env peers-env test-peers book test test-all test-anywhere check-site site-archive pdf slides bench bench-peers scale scoreboard lab labs grade formgrade tally data lock colab-check
 .PHONY: gpu-check publish-as picture clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
 	@echo "make slides      make slides of the chapters (after make book; CHAPTER=03: of one)"
 	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
+	@echo "make bench-peers   beside Xplique, captum, shap and Zennit in environments of their own"
 	@echo "make scale       the same for 50,000 images, alone and with two workers (half an hour)"
 	@echo "make scoreboard  mark every method on twenty networks anew (IMAGES=50 for each; resumable)"
 	@echo "make lab         open the chapters in JupyterLab"
@@ -90,17 +91,24 @@ tests-env: .venv/tests-ready
 # Libraries the package is compared with on request, which the course never needs. On Linux torch
 # has to be its build for processors alone (the lock has that of Python 3.11 on x86-64): where pip
 # does not find it by itself, tell it with PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL.
-peers-env: .venv/peers/ready
+peers-env: .venv/peers/ready .venv/xplique/ready
 
 .venv/peers/ready: tests/peers/requirements.lock | tests-env
-	@echo "Making the peers' environment in .venv/peers (1 GB, a minute, once) ..."
+	@echo "Making the peers' environment in .venv/peers (1.8 GB, two minutes, once) ..."
 	@$(BIN)/python -m venv .venv/peers
 	@.venv/peers/bin/python -m pip install -qq --no-deps --require-hashes -r $< || { \
 	echo "If torch's hash does not fit: its build for processors alone has to be where pip looks. \
 	Name a folder or an index that has it: PIP_FIND_LINKS=folder make peers-env" >&2; exit 1; }
 	@touch $@
 
-test-peers: peers-env
+# Xplique needs an older TensorFlow.
+.venv/xplique/ready: tests/peers/xplique.lock | tests-env
+	@echo "Making Xplique's environment in .venv/xplique (2.7 GB, three minutes, once) ..."
+	@$(BIN)/python -m venv .venv/xplique
+	@.venv/xplique/bin/python -m pip install -qq --no-deps --require-hashes -r $<
+	@touch $@
+
+test-peers: .venv/peers/ready
 	$(BIN)/python -m pytest tests/peers/test_relevance_peers.py tests/peers/test_shapley_peers.py \
 		tests/peers/test_concepts_peers.py tests/peers/test_metrics_peers.py \
 		tests/peers/test_labels_peers.py
@@ -120,6 +128,9 @@ pdf: tests-env
 
 bench: tests-env
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+bench-peers: peers-env
+	$(BIN)/python tests/benchmarks/peers.py
 
 scale: env
 	$(BIN)/python tests/benchmarks/at_scale.py 1000 5000 50000

@@ -82,7 +82,11 @@ def test_the_locks_hold_a_right_version_of_every_requirement():
         assert all(v in requirement.specifier for v in versions), f"{requirement}: {versions}"
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=["environment", "tests"])
+@pytest.mark.parametrize(
+    "path",
+    [*LOCKS, *ROOT.glob("tests/peers/*.lock")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_a_lock_holds_hashes_and_no_addresses(path):
     lock = path.read_text()
     assert "://" not in lock

@@ -1,0 +1,105 @@
+"""The benchmark beside libraries in other environments: its processes, its verdict, its network."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+
+import peers
+from _bench import Timing
+
+TOY = """
+import sys
+sys.path.append({folder!r})
+from _peer import given, serve
+
+images = given()["images"]
+
+def doubled(amount):
+    print("a library's progress")
+    return 2 * images[:amount]
+
+serve({{"toy: doubled": doubled}}, "numpy")
+"""
+
+
+def test_a_process_answers_with_times_and_maps_whatever_its_library_prints(tmp_path, monkeypatch):
+    images = np.arange(12.0).reshape(3, 2, 2)
+    np.savez(tmp_path / "given.npz", images=images)
+    script = TOY.format(folder=str(peers.HERE))
+    (tmp_path / "_peer_toy.py").write_text(script)
+    monkeypatch.setattr(peers, "HERE", tmp_path)
+    monkeypatch.setitem(peers.PROCESSES, "toy", (Path(sys.executable), ("toy",)))
+    worker = peers.start("toy", tmp_path / "given.npz")
+    assert worker.methods == ["toy: doubled"]
+    assert worker.versions == {"numpy": np.__version__}
+    times = peers.ask(worker, "toy: doubled", 2, tmp_path / "map.npy")
+    assert len(times) == 2
+    assert all(0 <= time < 10 for time in times)
+    np.testing.assert_array_equal(np.load(tmp_path / "map.npy"), 2 * images[:2])
+    worker.process.stdin.write(json.dumps(["toy: no such method", 1, None]) + "\n")
+    with pytest.raises(SystemExit, match="ended with"):
+        peers.ask(worker, "toy: doubled", 1)
+    worker.process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "way"),
+    [
+        ([1.0] * 10, [2.0] * 10, 1),
+        ([1.0] * 10, [2.0] * 9 + [0.5], 1),
+        ([1.0] * 10, [2.0] * 8 + [0.5] * 2, 0),
+        ([2.0] * 10, [1.0] * 9 + [3.0], -1),
+    ],
+)
+def test_faster_is_what_nine_rounds_of_ten_say(one, other, way):
+    assert peers.faster(one, other) == way
+
+
+def test_the_verdict_names_rows_in_which_a_library_is_ahead_or_rounds_disagree():
+    def timings(theirs, bare):
+        taken = {
+            "this course": [2.0, 2.0],
+            "Xplique": theirs,
+            "course": [1.0, 1.0],
+            "xplique": bare,
+        }
+        return {name: Timing([], cpu, 0.0) for name, cpu in taken.items()}
+
+    ahead = {"a": timings([3.0, 3.0], [1.0, 1.0]), "b": timings([4.0, 5.0], [1.0, 1.0])}
+    assert peers.verdict(ahead).count("In every row") == 2
+    mixed = peers.verdict(
+        {**ahead, "c": timings([1.0, 3.0], [1.0, 1.0]), "d": timings([3.0, 3.0], [2.0, 2.0])}
+    )
+    by_time, by_share = mixed.split("\n\n")
+    assert "less in" not in by_time
+    assert by_time.endswith("noise, in c (Xplique, 1.00 times as much).")
+    assert "takes less in d (Xplique, 0.75 times as much)." in by_share
+
+
+def test_maps_are_compared_each_on_its_own_scale():
+    maps = np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[-4.0, 2.0]]])
+    assert peers.on_one_scale(maps).tolist() == [0, 1, 0, 0, -1, 0.5]
+    assert peers.on_one_scale(maps[2]).tolist() == [-1, 0.5]
+
+
+def test_a_network_for_torch_has_its_activations_behind_its_layers():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            kl.Conv2D(4, 3, padding="same", activation="relu", name="first"),
+            kl.MaxPooling2D(),
+            kl.Flatten(),
+            kl.Dense(1, activation="sigmoid"),
+        ]
+    )
+    layers, places = peers.for_torch(model)
+    assert [kind for kind, _ in layers] == ["conv", "relu", "max", "flatten", "dense"]
+    assert layers[0][1]["padding"] == "same"
+    assert layers[places["first"]] == ["relu", {}]
