@@ -59,22 +59,36 @@ SHARPNESS = 10.0
 
 def bent_relu(relu, numbers, inputs):
     """A ReLU whose gradient, a step, has the gradient of a sigmoid."""
-    slope, threshold, most = numbers
-    axes = list(range(1, len(inputs.shape)))
-    spread = tf.math.reduce_std(tf.cast(inputs, tf.float32), axis=axes, keepdims=True)
-    # Never zero, in half precision neither.
-    width = tf.cast(tf.stop_gradient(spread) / SHARPNESS + 1e-7, inputs.dtype)
+    steps = _steps(numbers, inputs)
 
     @tf.custom_gradient
     def bent(x):
-        def gradient(upstream):
-            steps = tf.cast(x > threshold, x.dtype) * (1 - slope) + slope
-            smooth = (1 - slope) * tf.sigmoid((x - threshold) / width)
-            if np.isfinite(most):
-                steps = tf.where(x < most, steps, 0.0)
-                smooth -= tf.sigmoid((x - most) / width)
-            return upstream * (steps + smooth - tf.stop_gradient(smooth))
-
-        return relu(x), gradient
+        return relu(x), lambda upstream: upstream * steps
 
     return bent(inputs)
+
+
+def _steps(numbers, inputs):
+    """The slopes of a ReLU, whose own gradient is that of a sigmoid."""
+    slope, threshold, most = numbers
+
+    @tf.custom_gradient
+    def steps(x):
+        # Written out, the gradient takes a third of the operations that TensorFlow would record.
+        def gradient(upstream):
+            axes = list(range(1, len(x.shape)))
+            spread = tf.math.reduce_std(tf.cast(x, tf.float32), axis=axes, keepdims=True)
+            # Never zero, in half precision neither.
+            width = tf.cast(spread / SHARPNESS + 1e-7, x.dtype)
+
+            def bump(place):
+                smooth = tf.sigmoid((x - place) / width)
+                return tf.raw_ops.SigmoidGrad(y=smooth, dy=upstream)
+
+            bumps = (1 - slope) * bump(threshold)
+            return (bumps - bump(most) if np.isfinite(most) else bumps) / width
+
+        steps = tf.where(x > threshold, tf.ones([], x.dtype), slope)
+        return tf.where(x < most, steps, 0.0) if np.isfinite(most) else steps, gradient
+
+    return steps(inputs)

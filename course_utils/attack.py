@@ -153,7 +153,7 @@ def attack_explanation(
     numbers |= {"epsilon": epsilon, "steps": steps, "tolerance": 0.999 * tolerance}
     numbers = {name: tf.constant(value, tf.float32) for name, value in numbers.items()}
 
-    search = _compiled(model, (goal, samples, score), images.shape[1:])
+    look = _compiled(model, (goal, samples, score), images.shape[1:])
     found = np.empty_like(images)
     at_once = batch_size // max(samples, 1)
     with tqdm(total=len(images), disable=not progress, unit="image") as bar:
@@ -161,7 +161,7 @@ def attack_explanation(
             some = slice(start, start + at_once)
             parts = (images, targets, lowest, highest, region)
             parts_of_some = [tf.constant(part[some]) for part in parts]
-            found[some] = search(*parts_of_some, numbers, tf.constant(seed)).numpy()
+            found[some] = _search(look, goal, *parts_of_some, numbers, tf.constant(seed)).numpy()
             bar.update(len(found[some]))
     return _judge(model, images, found, targets, score, tolerance, batch_size)
 
@@ -236,7 +236,7 @@ def _check_goal(goal, region, shape):
 
 
 def _compiled(model, kind, shape):
-    """Return the compiled search, (images, targets, lowest, highest, region, numbers) -> images."""
+    """Return the compiled `_look_on`, (points, i, first, given) -> what it sees; for any number."""
 
     def make():
         goal, samples, score = kind
@@ -247,52 +247,44 @@ def _compiled(model, kind, shape):
             outputs = squash(outputs)
         # Both in one pass. This model does not refer to `model` itself, which may be forgotten.
         both = keras.Model(answers.inputs[0], [scores.outputs[0], outputs])
-        pixels = tf.TensorSpec([None, *shape])
-        signature = [pixels, tf.TensorSpec([None], tf.int64), pixels, pixels]
-        signature += [tf.TensorSpec([None, *shape[:2]], tf.bool)]
-        signature += [dict.fromkeys(_NUMBERS, tf.TensorSpec([])), tf.TensorSpec([], tf.int32)]
-        search = functools.partial(_search, both, goal, samples, score)
-        return tf.function(search, signature, autograph=False)
+        maps = [None, *shape[:2]]
+        given = {
+            "targets": tf.TensorSpec([None], tf.int64),
+            "region": tf.TensorSpec(maps, tf.bool),
+            "noise": tf.TensorSpec([None]),
+            "top": tf.TensorSpec([]),
+            "seed": tf.TensorSpec([], tf.int32),
+        }
+        signature = [tf.TensorSpec([None, *shape]), tf.TensorSpec([], tf.int32)]
+        signature += [tf.TensorSpec(maps), given]
+        look = functools.partial(_look_on, both, goal, samples, score)
+        return tf.function(look, signature, autograph=False)
 
     return kept(model, ("attack", kind, shape), make)
 
 
-_NUMBERS = ("epsilon", "tolerance", "top", "step_size", "steps", "noise")
-
-
-def _search(both, goal, samples, score, images, targets, lowest, highest, region, numbers, seed):
+def _search(look, goal, images, targets, lowest, highest, region, numbers, seed):
     """Step from near the images towards the goal; return the nearest that keep to the bounds."""
     spread = tf.reduce_max(images, [1, 2, 3]) - tf.reduce_min(images, [1, 2, 3])
-    noise = numbers["noise"] * spread
-    look = functools.partial(_look, both, targets, samples, score, noise, seed)
-    first, odds, outputs = look(images, -1)
-    miss = functools.partial(_miss, goal, first, region, numbers["top"])
-
-    def step(i, points, best, least):
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(points)
-            heat, new_odds, new_outputs = look(points, i)
-            missed = miss(heat)
+    given = {"targets": targets, "region": region, "noise": numbers["noise"] * spread}
+    given |= {"top": numbers["top"], "seed": seed}
+    first, odds, outputs, *_ = look(images, -1, tf.zeros_like(images[..., 0]), given)
+    least = _miss(goal, first, region, numbers["top"], first)
+    least = tf.where(tf.math.is_inf(least), -np.inf, least)  # there is no map to move
+    points = tf.random.stateless_uniform(tf.shape(images)[1:], [seed, -1], -1.0, 1.0)
+    points = tf.clip_by_value(images + numbers["epsilon"] * points, lowest, highest)
+    best = images
+    for i in range(int(numbers["steps"]) + 1):
+        _, new_odds, new_outputs, missed, slope, pull = look(points, i, first, given)
         error = new_odds - odds
         worst = tf.maximum(tf.abs(error), tf.reduce_max(tf.abs(new_outputs - outputs), axis=-1))
         better = (worst <= numbers["tolerance"]) & (missed < least)
         better &= tf.reduce_all(_classes(new_outputs) == _classes(outputs), axis=-1)
         best = tf.where(better[:, None, None, None], points, best)
-        slope = tape.gradient(missed, points, unconnected_gradients="zero")
-        pull = tape.gradient(new_odds, points, unconnected_gradients="zero")
-        length = numbers["epsilon"] * numbers["step_size"]
-        length *= (1 - tf.cast(i, tf.float32) / numbers["steps"]) ** 2
+        least = tf.where(better, missed, least)
+        length = numbers["epsilon"] * numbers["step_size"] * (1 - i / numbers["steps"]) ** 2
         points = _move(points, slope, pull, error, length, lowest, highest)
-        return i + 1, points, best, tf.where(better, missed, least)
-
-    with bent(both):
-        begin = tf.random.stateless_uniform(tf.shape(images)[1:], [seed, -1], -1.0, 1.0)
-        begin = tf.clip_by_value(images + numbers["epsilon"] * begin, lowest, highest)
-        steps = tf.cast(numbers["steps"], tf.int32)
-        least = miss(first)
-        least = tf.where(tf.math.is_inf(least), -np.inf, least)  # there is no map to move
-        state = [0, begin, images, least]
-        return tf.while_loop(lambda i, *_: i <= steps, step, state)[2]
+    return best
 
 
 def _move(points, slope, pull, error, length, lowest, highest):
@@ -308,6 +300,17 @@ def _move(points, slope, pull, error, length, lowest, highest):
     way -= dot(way, pull) / tf.maximum(dot(pull, pull), 1e-30) * pull
     points += length * way - error[:, None, None, None] * pull
     return tf.clip_by_value(points, lowest, highest)
+
+
+def _look_on(both, goal, samples, score, points, i, first, given):
+    """What `_look` sees, how far from the goal that is, and the slopes of this and of the odds."""
+    with bent(both), tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(points)
+        targets, noise, seed = given["targets"], given["noise"], given["seed"]
+        seen = _look(both, targets, samples, score, noise, seed, points, i)
+        missed = _miss(goal, first, given["region"], given["top"], seen[0])
+    slopes = (tape.gradient(y, points, unconnected_gradients="zero") for y in (missed, seen[1]))
+    return *seen, missed, *slopes
 
 
 def _look(both, targets, samples, score, noise, seed, images, step):

@@ -361,7 +361,7 @@ def test_what_the_search_returns_is_judged_once_more(monkeypatch):
     model, images, _, _ = tanks()
     grey = np.full_like(images[:2], 0.5)
     grey[1] = images[1]
-    monkeypatch.setattr(attack, "_compiled", lambda *_: lambda *_: tf.constant(grey))
+    monkeypatch.setattr(attack, "_search", lambda *_: tf.constant(grey))
     found = attack_explanation(model, images[:2], 1, epsilon=1.0)
     np.testing.assert_array_equal(found.images, images[:2])
     assert not found.moved.any()
@@ -374,7 +374,7 @@ def test_another_class_is_refused_however_near_the_probability(units, monkeypatc
     model.layers[1].set_weights([np.array([[1.0, -1.0][:units]]), np.zeros(units)])
     images = np.array([0.01, 0.01], np.float32).reshape(2, 1, 1, 1)
     changed = np.array([0.001, -0.001], np.float32).reshape(2, 1, 1, 1)
-    monkeypatch.setattr(attack, "_compiled", lambda *_: lambda *_: tf.constant(changed))
+    monkeypatch.setattr(attack, "_search", lambda *_: tf.constant(changed))
     found = attack_explanation(model, images, 1, epsilon=0.1)
     np.testing.assert_array_equal(found.images.ravel(), np.float32([0.001, 0.01]))
     assert found.moved.tolist() == [True, False]
