@@ -181,12 +181,21 @@ def _nearest(climb, start, to, norm, low, high, steps):
 
 def _shortened(ask, start, best):
     """The points between start and best, as near to the start as the answer allows."""
-    near, far = np.zeros((len(start), 1)), np.ones((len(start), 1))
-    for _ in range(24):
-        middle = (near + far) / 2
-        turned = (ask(start + middle * (best - start))[0] >= 0)[:, np.newaxis]
+    way, fine, tries = best - start, 2.0**-24, 0
+    near, far = np.zeros(len(start)), np.ones(len(start))
+    middle = far
+    while (far - near > 4 * fine).any():
+        margins, slopes = ask(start + middle[:, np.newaxis] * way)
+        turned = margins >= 0
         near, far = np.where(turned, near, middle), np.where(turned, middle, far)
-    return start + far * (best - start)
+        # On just past where the slope says that the boundary is; every eighth time halve what is left.
+        rise = np.sum(slopes * way, axis=1)
+        missing = np.divide(margins, rise, out=np.full(len(start), np.inf), where=rise != 0)
+        crossing = middle - missing - np.where(turned, fine, -fine)
+        tries += 1
+        between = (near < crossing) & (crossing < far) & (tries % 8 > 0)
+        middle = np.where(between, crossing, (near + far) / 2)
+    return start + far[:, np.newaxis] * way
 
 
 def _smallest_change(origin, slopes, need, norm, low, high):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from course_utils.counterfactual import counterfactual
+from course_utils.counterfactual import _shortened, counterfactual
 
 SHAPE = (4, 5, 2)
 D = 40
@@ -137,6 +137,26 @@ def test_of_a_curved_model_it_is_turned_on_the_boundary_and_near():
             0.99 * sizes[n] / np.linalg.norm(steps.reshape(500, -1), axis=1)[:, None, None, None]
         )
         assert (answers(model, pictures[n] + steps) != to[n]).all()
+
+
+def test_a_change_is_shortened_to_the_boundary_in_half_the_questions_of_halving():
+    # Along the way the margin is made of pieces, as a network's is; the last cannot be turned.
+    knots, heights = np.array([0, 0.3, 0.5, 0.7, 1]), np.array([0, 0.1, 0.8, 0.85, 2])
+    places, asked = np.array([0.1, 0.4, 0.6, 0.999]), []
+
+    def ask(points):
+        asked.append(len(points))
+        margins = np.interp(points[:, 0], knots, heights)
+        margins -= np.append(np.interp(places, knots, heights), 3)
+        piece = np.clip(np.searchsorted(knots, points[:, 0], "right") - 1, 0, 3)
+        slopes = (np.diff(heights) / np.diff(knots))[piece]
+        return margins, np.stack([slopes, np.zeros(5)], axis=1)
+
+    start, best = np.zeros((5, 2)), np.ones((5, 2))
+    found = _shortened(ask, start, best)
+    np.testing.assert_allclose(found, np.stack([np.append(places, 1)] * 2, axis=1), atol=1e-6)
+    assert len(asked) <= 12
+    assert (ask(found)[0][:4] >= 0).all()
 
 
 def test_what_has_the_answer_already_stays_and_what_cannot_be_turned_is_told():
