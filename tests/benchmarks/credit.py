@@ -25,11 +25,11 @@ TEXT = """*Bare passes* are what a method cannot do without: compiled passes for
 and back where it needs a gradient, with nothing to hide. The ratios are of processor time, \
 which other work on the computer lengthens least, and in the last column of the time by the \
 clock: where the bare passes keep all cores busy and the rest one, that is more. Zennit and \
-shap, with which the tests compare relevance and Shapley values, need other environments and \
-are not timed. *alpha2-beta1* needs, of each layer, the sums of what speaks for and against its \
-outputs: {small_least:.1f} times the multiplications of the bare passes in the tank detector, \
-and {large_least:.1f} times in EfficientNet-Lite0, where {large_signed:.0%} of them are in \
-layers that take in numbers of both signs.
+shap need other environments and stand in a section of their own. *alpha2-beta1* needs, of each \
+layer, the sums of what speaks for and against its outputs: {small_least:.1f} times the \
+multiplications of the bare passes in the tank detector, and {large_least:.1f} times in \
+EfficientNet-Lite0, where {large_signed:.0%} of them are in layers that take in numbers of both \
+signs.
 
 The tank detector, 64 × 64 pixels, {small_samples:,} samples:
 

@@ -36,12 +36,14 @@ needs an older TensorFlow, and captum, shap and Zennit, which need torch. Each e
 process with the same weights and images and one thread; within every round they take turns. A \
 cell is processor time, the median of the rounds. In brackets stands the median ratio to the bare \
 passes of its own framework in the same round: forward, or forward and back where the method needs \
-a gradient, on as many images in batches of the same size, compiled in TensorFlow. A dash means \
-that a library does not have the method, or that it is not asked here. Before anything is timed, \
-each library's maps are compared with the course's, each map divided by its largest value: the \
-last column is the least of their correlations, and a library below {least} is left out. Where a \
-method draws at random, more samples are compared than are timed. What is left between the maps is \
-chance, and rules that differ: how LIME weighs its samples, integrated gradients are summed, \
+a gradient, on as many images in batches of the same size, compiled in TensorFlow; each batch \
+comes from numpy, which what covers an image within TensorFlow does without. Of the {samples:,} \
+images for Shapley values this course runs {run:,}, all that whole orders in pairs need. A dash \
+means that a library does not have the method, or that it is not asked here. Before anything is \
+timed, each library's maps are compared with the course's, each map divided by its largest value: \
+the last column is the least of their correlations, and a library below {least} is left out. Where \
+a method draws at random, more samples are compared than are timed. What is left between the maps \
+is chance, and rules that differ: how LIME weighs its samples, integrated gradients are summed, \
 Grad-CAM's maps stretched.
 
 The tank detector, 64 × 64 pixels, with {versions}. Bare passes forward and back of {images} \
@@ -233,9 +235,9 @@ def _verdict(found, measured, name):
                 said[way].append(f"{row} ({library}, {there:.2f} times as much)")
     if not said[0] + said[-1]:
         return f"In every row this course takes less {name} than every other library."
-    behind = f" Another library takes less in {'; '.join(said[-1])}." if said[-1] else ""
-    noise = f" Rounds disagree, which is noise, in {'; '.join(said[0])}." if said[0] else ""
-    return f"This course takes less {name} in every row that is not named now.{behind}{noise}"
+    ahead = f" A library takes less: {'; '.join(said[-1])}." if said[-1] else ""
+    noise = f" Within noise, for the rounds disagree: {'; '.join(said[0])}." if said[0] else ""
+    return f"This course takes less {name} in every row, with these exceptions.{ahead}{noise}"
 
 
 def cell(library, timings, agree):
@@ -267,6 +269,8 @@ def main(rounds=11):
         for worker in workers.values():
             worker.process.communicate()
     first = next(iter(found.values()))
+    (samples,) = (row.amount for row in ROWS if row.method == "Shapley values")
+    pair = 2 * int(superpixels(scenes[0], n_segments=49).max())  # an order and its reverse
     named = {
         name: [" ".join(pair) for pair in worker.versions.items()]
         for name, worker in workers.items()
@@ -276,6 +280,8 @@ def main(rounds=11):
             f"{', '.join(some[1:])} on {some[0]}" for some in named.values() if some[1:]
         ),
         images=len(scenes),
+        samples=samples,
+        run=2 + (samples - 2) // pair * pair,
         bare=", ".join(f"{duration(median(first[n].cpu))} in {named[n][0]}" for n in PROCESSES),
         least=LEAST,
         rounds=rounds,
