@@ -188,7 +188,7 @@ def _shortened(ask, start, best):
         margins, slopes = ask(start + middle[:, np.newaxis] * way)
         turned = margins >= 0
         near, far = np.where(turned, near, middle), np.where(turned, middle, far)
-        # On just past where the slope says that the boundary is; every eighth time halve what is left.
+        # Just past where the slope says that the boundary is; each eighth time, halve what is left.
         rise = np.sum(slopes * way, axis=1)
         missing = np.divide(margins, rise, out=np.full(len(start), np.inf), where=rise != 0)
         crossing = middle - missing - np.where(turned, fine, -fine)
