@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from _bench import ROOT, Timing, duration, publish, ratio, table
+from _bench import ROOT, Timing, duration, faster, publish, ratio, table
 
 from course_utils import datasets, models
 from course_utils.lime_image import superpixels
@@ -196,15 +196,6 @@ def measure(row, libraries, workers, rounds):
                     timings[key].cpu.append(cpu)
                     timings[key].seconds.append(clock)
     return timings
-
-
-def faster(one, other):
-    """Which takes less, round by round: 1 for `one`, -1 for `other`, 0 where rounds disagree.
-
-    They disagree where more than one in ten says otherwise.
-    """
-    share = np.mean(np.asarray(one) < np.asarray(other))
-    return int(share >= 0.9) - int(share <= 0.1)
 
 
 def times(timings, library):
