@@ -261,7 +261,8 @@ def settle(app, config):
     """Set what Jupyter Book's own settings would have otherwise."""
     config.numfig = False  # course.css numbers the figures of each page
     config.html_search_scorer = str(ROOT / "book/_ext/scorer.js")
-    app.parallel = min(os.cpu_count() or 1, 4)
+    if sys.platform == "linux":  # Sphinx forks, like execute.py
+        app.parallel = min(os.cpu_count() or 1, 4)
     # It numbers chapters when all are read, and does not say that this is safe.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
