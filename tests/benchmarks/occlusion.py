@@ -28,8 +28,8 @@ TEXT = """Occlusion covers one place of the image after another, and each place 
 of the network. The times are those of one place. Side by side are
 
 - *{loop}*: a copy of the image, and one `model.predict`, for each place;
-- *{whole}*: what `occlusion_map` does where a patch reaches everything: places are covered \
-inside the compiled graph and run in batches of 64;
+- *{whole}*: what `occlusion_map` does where a patch reaches everything: copies of the \
+image are covered in place, and run in batches of 64;
 - *{bare}*: compiled, in batches of 64, with nothing to cover: no whole pass can be faster;
 - *{map}*: the function itself. As long as layers look at their neighbourhood only, it computes \
 again what lies within reach of the patch, with the same result to 1e-5.
