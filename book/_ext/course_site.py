@@ -99,6 +99,14 @@ def speak_here(app, doctree):
             text.parent.replace(text, [*parts, nodes.Text(text[end:])])
 
 
+def name_folds(app, doctree):
+    """A folded cell that puts nothing out has no numbers and no figure whose code it could be."""
+    for cell in doctree.findall(nodes.container):
+        if "prompt_show" in cell and cell.children[-1].get("nb_element") != "cell_code_output":
+            for what in (" of these numbers", " of this figure"):
+                cell["prompt_show"] = cell["prompt_show"].removesuffix(what)
+
+
 class ExecutionTable(SphinxDirective):
     """What each notebook took when it was last executed: its time and the most memory it held."""
 
@@ -315,6 +323,7 @@ def setup(app):
     app.connect("builder-inited", lambda app: explorables.build(STATIC / "explorables"))
     app.connect("doctree-read", open_with_picture, priority=399)
     app.connect("doctree-read", speak_here)
+    app.connect("doctree-read", name_folds)
     app.connect("doctree-read", wrap_explorables)
     app.connect("doctree-read", sharpen, priority=400)  # before Sphinx collects the pictures
     app.connect("build-finished", lighten)

@@ -157,6 +157,9 @@ class Gallery(SphinxDirective):
         return [nodes.raw("", html, format="html")]
 
 
+WIDE = 420  # pixels: a figure that scrolls on a phone of 390, where it has 0.85 of its width
+
+
 def sharpen(app, doctree):
     """Give each figure that a cell drew its size in CSS pixels, and the page a WebP of it.
 
@@ -178,6 +181,9 @@ def sharpen(app, doctree):
         frame = nodes.container(classes=["figure-scroll"])
         node.replace_self(frame)
         frame += node
+        if width > WIDE:
+            more = nodes.container(classes=["figure-more"])
+            frame.parent.insert(frame.parent.index(frame) + 1, more)
 
 
 def open_with_picture(app, doctree):

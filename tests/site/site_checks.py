@@ -373,10 +373,11 @@ SHARES = """() => {
     }
     return false;
   });
-  // A figure that scrolls fades at its side, or nothing shows it.
+  // A figure that scrolls fades at its side and says so, or a chart's half looks like a whole.
   const unmarked = [...article.querySelectorAll('.figure-scroll')].filter(open).filter(
     e => e.scrollWidth > e.clientWidth + 1
-      && !parseFloat(getComputedStyle(e).getPropertyValue('--more')));
+      && !(parseFloat(getComputedStyle(e).getPropertyValue('--more'))
+        && e.nextElementSibling?.matches('.figure-more')));
   return {
     height: Math.round(whole),
     code: height('.cell_input pre') / whole,

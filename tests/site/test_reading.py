@@ -76,6 +76,15 @@ def test_the_part_of_a_figure_on_a_card_ends_where_the_figure_is_blank(name):
         assert all(line.min() > 250 for at, end, line in sides if at != end), box
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_fold_without_numbers_does_not_speak_of_these_numbers(name, site):
+    folds = [cell for cell in checks.parse(site, name).select("div.cell") if cell.select("summary")]
+    assert folds
+    for cell in folds:
+        if not cell.select(".cell_output"):
+            assert " of th" not in cell.select_one("summary").get_text()
+
+
 def weight(seen, without=()):
     """The bytes a page has fetched as it opened, without some kinds (image, ...)."""
     return sum(size for _, kind, size in seen["fetched"] if kind not in without)
