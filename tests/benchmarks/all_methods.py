@@ -28,8 +28,10 @@ COLUMNS = (OURS, VIS, PAIR, EXPLAIN, LIME, LOOP)
 TEXT = """Every method of the course, and the same method of other libraries, on one network and \
 the same images, in one process. *Bare passes* are what a method cannot do without: compiled \
 passes forward, or forward and back where it needs a gradient, {batch} images at a time (for the \
-larger network {large_batch}); their column is a time. The others are ratios to it, the median of \
-the rounds' ratios. A dash means that a library does not have the method. The libraries get the \
+larger network {large_batch}); their column is their processor time. The others are ratios to it, \
+the median of the rounds' ratios. Grad-CAM's passes go back to its layer only, and exact occlusion \
+computes only what a patch can change, so both can come below 1. A dash means that a library does \
+not have the method. The libraries get the \
 network without its softmax or sigmoid, and PAIR's, which brings no gradients, the compiled ones \
 of this course. The documents' loop is one `model.predict` for each covered image.
 
@@ -208,8 +210,10 @@ def measure(setting, rounds):
 def lines(timings):
     """The rows of a table."""
     for method, found in timings.items():
-        ratios = [f"{ratio(found[n], found[BARE]):.2f}" if n in found else "–" for n in COLUMNS]
-        yield (method, duration(np.median(found[BARE].seconds)), *ratios)
+        ratios = [
+            f"{ratio(found[n], found[BARE], 'cpu'):.2f}" if n in found else "–" for n in COLUMNS
+        ]
+        yield (method, duration(np.median(found[BARE].cpu)), *ratios)
 
 
 def verdict(small, large):

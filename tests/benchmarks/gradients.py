@@ -31,7 +31,7 @@ course's package; and the libraries tf-keras-vis, PAIR saliency and tf-explain, 
 logits and, where they take one, with the same batch size. PAIR saliency asks its caller for the \
 gradient and gets the compiled one; its SmoothGrad, and tf-keras-vis's, take one noisy copy of an \
 image at a time. tf-explain's pictures are normalised and made a grid, which is little of its \
-time; its Grad-CAM does not run with Keras 3. The passes of Grad-CAM go forward through the whole \
+time; its Grad-CAM stands under *All methods*. The passes of Grad-CAM go forward through the whole \
 network, and back to the layer.
 """
 
