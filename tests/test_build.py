@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,6 +68,7 @@ def executed(script, monkeypatch):
             yield path, figures | {"notebook": nbformat.read(path, 4), "failure": None}
 
     monkeypatch.setattr(script, "execute_all", without_a_kernel)
+    monkeypatch.setattr(script, "explorables_beside", nullcontext)
     return names
 
 
@@ -127,6 +129,16 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(project, script, execut
     notebook(project / "notebooks/02_fine.ipynb", "print(3)")
     script.main()
     assert executed == ["02_fine.ipynb"]
+
+
+def test_the_explorables_files_are_made_beside_the_notebooks(project):
+    (project / "book/explorables").mkdir()
+    bundle = "def exported(): print('made')"
+    (project / "book/explorables/bundle.py").write_text(bundle)
+    code, said, errors = execute(project)
+    assert (code, errors) == (0, "")
+    assert (project / "_build/logs/explorables.txt").read_text() == "made\n"
+    assert "made" not in said
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ cache as soon as it is done, so an interrupted run loses only what was running.
 On Linux each kernel is a fork of this process, which has imported the package and, with it,
 TensorFlow: some five seconds that no notebook has to take again. It has computed nothing, since
 threads are not forked. Elsewhere TensorFlow cannot be forked, and each kernel starts as ever.
+
+What the explorables load, networks and pictures, is made beside the notebooks.
 """
 
 # ruff: noqa: E402
@@ -21,7 +23,8 @@ import resource
 import shutil
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -135,11 +138,7 @@ def execute(path, results):
     process that can answer it.
     """
     os.setsid()
-    log = BUILD / "logs" / f"{path.stem}.txt"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("w") as file:  # has what the kernel writes past the notebook
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    log_to(path.stem)  # what the kernel writes past the notebook
     notebook = nbformat.read(path, 4)
     begun, started, failure = time.monotonic(), [], None
     client = NotebookClient(
@@ -160,14 +159,15 @@ def execute(path, results):
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = describe(notebook, started[-1], error)
     kernel = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {
-        "notebook": notebook,
-        "seconds": round(time.monotonic() - begun, 1),
-        "processor": round(kernel.ru_utime + kernel.ru_stime, 1),
-        "megabytes": round(kernel.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
-        "failure": failure,
-    }
-    results.send(found)
+    results.send(
+        {
+            "notebook": notebook,
+            "seconds": round(time.monotonic() - begun, 1),
+            "processor": round(kernel.ru_utime + kernel.ru_stime, 1),
+            "megabytes": round(kernel.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
+            "failure": failure,
+        }
+    )
 
 
 def describe(notebook, index, error):
@@ -215,19 +215,55 @@ def pages():
     return write_given() + sorted(found, reverse=True)
 
 
-def execute_all(paths, workers):
-    """Run notebooks, so many at a time, each in a process of its own; yield each when it is done.
-
-    With its path comes what execute() found, or how its process ended.
-    """
+@cache
+def processes():
+    """Where processes come from: forks of this one, which has then imported the package."""
     os.environ |= ONE_THREAD
-    context = multiprocessing.get_context("fork" if FORKS else "spawn")
     if FORKS:
         # As a kernel would, before Matplotlib is imported.
         os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         for name in course_utils.__all__:
             getattr(course_utils, name)
         gc.freeze()  # what is imported stays: no kernel has to look through it for garbage
+    return multiprocessing.get_context("fork" if FORKS else "spawn")
+
+
+@contextmanager
+def explorables_beside():
+    """Make what the explorables load meanwhile.
+
+    Where that fails, Sphinx makes it, and says why it cannot.
+    """
+    process = processes().Process(target=make_explorables, daemon=True)
+    process.start()
+    yield
+    process.join()
+
+
+def make_explorables():
+    """Bring the networks and pictures of the explorables up to date."""
+    log_to("explorables")
+    sys.path.insert(0, str(ROOT / "book/explorables"))
+    import bundle
+
+    bundle.exported()
+
+
+def log_to(name):
+    """Let this process write into a file of _build/logs."""
+    log = BUILD / "logs" / f"{name}.txt"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def execute_all(paths, workers):
+    """Run notebooks, so many at a time, each in a process of its own; yield each when it is done.
+
+    With its path comes what execute() found, or how its process ended.
+    """
+    context = processes()
     waiting, running = list(paths), {}
     try:
         while waiting or running:
@@ -267,7 +303,7 @@ def main():
     figures = json.loads(log.read_text()) if log.is_file() else {}
     failed = []
     try:
-        with closing(execute_all(stale, workers)) as executed:
+        with explorables_beside(), closing(execute_all(stale, workers)) as executed:
             for path, result in executed:
                 name = str(path.relative_to(ROOT))
                 if failure := result.pop("failure"):
