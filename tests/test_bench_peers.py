@@ -11,6 +11,7 @@ from keras import layers as kl
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
+import _again
 import peers
 from _bench import Timing
 
@@ -103,3 +104,20 @@ def test_a_network_for_torch_has_its_activations_behind_its_layers():
     assert [kind for kind, _ in layers] == ["conv", "relu", "max", "flatten", "dense"]
     assert layers[0][1]["padding"] == "same"
     assert layers[places["first"]] == ["relu", {}]
+
+
+def test_ratios_of_two_days_are_found_by_their_table_row_and_column():
+    page = """## Occlusion
+
+**64 pixels**
+
+|  | time | ratio | of both |
+| --- | --: | --: | --: |
+| ours | 2.50 s | 1.00 | 3 ms (0.47) |
+| theirs | 5.00 s | 2.00 | – |
+"""
+    assert _again.ratios(page) == {
+        ("Occlusion", "**64 pixels**", "ours", "time, ratio"): 1.0,
+        ("Occlusion", "**64 pixels**", "ours", "of both"): 0.47,
+        ("Occlusion", "**64 pixels**", "theirs", "time, ratio"): 2.0,
+    }

@@ -1,0 +1,51 @@
+"""Whether book/how_fast.md says today what it said on another day.
+
+    python tests/benchmarks/_again.py REVISION
+
+compares the ratios in its tables with those of the page at that revision: both are of one run
+each, so what differs is the day.
+"""
+
+import re
+import subprocess
+import sys
+
+from _bench import PAGE, ROOT
+
+RATIO = re.compile(r"(?:^|\()(\d+\.\d\d)\)?$")
+
+
+def ratios(page):
+    """Each ratio of the page's tables, by its section, its table, its row and its column."""
+    found, section, table, header = {}, "", "", None
+    for line in page.splitlines():
+        if line.startswith("## "):
+            section = line[3:]
+        elif not line.startswith("|"):
+            table, header = (line or table), None
+        else:
+            first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            header = header or cells
+            for place, (column, cell) in enumerate(zip(header, cells, strict=True)):
+                if ratio := RATIO.search(cell):
+                    name = f"{header[place - 1]}, ratio" if column == "ratio" else column
+                    found[section, table[:40], first, name] = float(ratio[1])
+    return found
+
+
+def main(revision):
+    show = ["git", "show", f"{revision}:{PAGE.relative_to(ROOT)}"]
+    page = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    before, now = ratios(page), ratios(PAGE.read_text())
+    both = {key: now[key] / before[key] for key in now if before.get(key)}
+    for section in dict.fromkeys(key[0] for key in both):
+        some = {key: change for key, change in both.items() if key[0] == section}
+        near = sum(1 / 1.2 <= change <= 1.2 for change in some.values())
+        print(f"{section}: {near} of {len(some)} ratios within 20 % of that day's")
+        for key, change in some.items():
+            if not 1 / 1.2 <= change <= 1.2:
+                print(f"    {before[key]} -> {now[key]}: {', '.join(key[1:])}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
