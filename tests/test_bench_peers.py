@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import _again
 import peers
-from _bench import Timing
+from _bench import Timing, faster
 
 TOY = """
 import sys
@@ -60,7 +60,7 @@ def test_a_process_answers_with_times_and_maps_whatever_its_library_prints(tmp_p
     ],
 )
 def test_faster_is_what_nine_rounds_of_ten_say(one, other, way):
-    assert peers.faster(one, other) == way
+    assert faster(one, other) == way
 
 
 def test_the_verdict_names_rows_in_which_a_library_is_ahead_or_rounds_disagree():
@@ -74,10 +74,11 @@ def test_the_verdict_names_rows_in_which_a_library_is_ahead_or_rounds_disagree()
         return {name: Timing([], cpu, 0.0) for name, cpu in taken.items()}
 
     ahead = {"a": timings([3.0, 3.0], [1.0, 1.0]), "b": timings([4.0, 5.0], [1.0, 1.0])}
-    assert peers.verdict(ahead).count("In every row") == 2
-    mixed = peers.verdict(
+    assert peers.verdicts(ahead).count(", in every row.") == 2
+    mixed = peers.verdicts(
         {**ahead, "c": timings([1.0, 3.0], [1.0, 1.0]), "d": timings([3.0, 3.0], [2.0, 2.0])}
     )
+    assert mixed.count(", in every row but these.") == 2
     by_time, by_share = mixed.split("\n\n")
     assert "A library" not in by_time
     assert by_time.endswith("disagree: c (Xplique, 1.00 times as much).")

@@ -67,6 +67,25 @@ def faster(one, other):
     return int(share >= 0.9) - int(share <= 0.1)
 
 
+def verdict(rows, what):
+    """In which rows a library is ahead of the course, or within noise: computed, in sentences.
+
+    A row is its name, the library, and how much of `what` the course and the library took in each
+    round.
+    """
+    said = {0: [], -1: []}
+    for row, library, ours, theirs in rows:
+        if (way := faster(ours, theirs)) < 1:
+            times = median(b / a for a, b in zip(ours, theirs, strict=True))
+            said[way].append(f"{row} ({library}, {times:.2f} times as much)")
+    claim = f"In at least nine rounds of ten this course takes less {what} than every other library"
+    if not said[0] + said[-1]:
+        return f"{claim}, in every row."
+    ahead = f" A library takes less: {'; '.join(said[-1])}." if said[-1] else ""
+    noise = f" Within noise, for the rounds disagree: {'; '.join(said[0])}." if said[0] else ""
+    return f"{claim}, in every row but these.{ahead}{noise}"
+
+
 def compare_table(timings, reference):
     """The table of `compare`'s timings, each with its ratio to the one named `reference`."""
     rows = [

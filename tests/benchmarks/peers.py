@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from _bench import ROOT, Timing, duration, faster, publish, ratio, table
+from _bench import ROOT, Timing, duration, publish, ratio, table, verdict
 
 from course_utils import datasets, models
 from course_utils.lime_image import superpixels
@@ -209,26 +209,19 @@ def shares(timings, library):
     return [a / b for a, b in zip(timings[library].cpu, bare, strict=True)]
 
 
-def verdict(found):
-    """In which rows a library is ahead of the course, or within noise: computed, in sentences."""
+def verdicts(found):
+    """What the two numbers of a cell say, each in its sentences."""
     beside = "processor time in units of the bare passes of its own framework"
-    return f"{_verdict(found, times, 'processor time')}\n\n{_verdict(found, shares, beside)}"
-
-
-def _verdict(found, measured, name):
-    said = {0: [], -1: []}
-    for row, timings in found.items():
-        ours = measured(timings, OURS)
-        for library in [one for one in LIBRARIES if one in timings and one != OURS]:
-            theirs = measured(timings, library)
-            if (way := faster(ours, theirs)) < 1:
-                there = median(b / a for a, b in zip(ours, theirs, strict=True))
-                said[way].append(f"{row} ({library}, {there:.2f} times as much)")
-    if not said[0] + said[-1]:
-        return f"In every row this course takes less {name} than every other library."
-    ahead = f" A library takes less: {'; '.join(said[-1])}." if said[-1] else ""
-    noise = f" Within noise, for the rounds disagree: {'; '.join(said[0])}." if said[0] else ""
-    return f"This course takes less {name} in every row, with these exceptions.{ahead}{noise}"
+    said = []
+    for measured, what in ((times, "processor time"), (shares, beside)):
+        rows = [
+            (row, library, measured(timings, OURS), measured(timings, library))
+            for row, timings in found.items()
+            for library in LIBRARIES
+            if library in timings and library != OURS
+        ]
+        said.append(verdict(rows, what))
+    return "\n\n".join(said)
 
 
 def cell(library, timings, agree):
@@ -277,7 +270,7 @@ def main(rounds=11):
         least=LEAST,
         rounds=rounds,
         shown=table(("", *LIBRARIES, "agreement"), lines),
-        verdict=verdict(found),
+        verdict=verdicts(found),
     )
     numbers = {
         f"{row}: {library}": {
