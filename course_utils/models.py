@@ -47,12 +47,13 @@ def digits_small_cnn():
     Images (N, 28, 28, 1) in 0..1 to probabilities (N, 10); 28,938 parameters. `load_retrained`
     has it trained.
     """
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="digits_small_cnn")
+    stack = [keras.Input((28, 28, 1))]
     for k, filters in enumerate((16, 32), start=1):
         options = {"padding": "same", "activation": "relu", "name": f"conv_{k}"}
-        model.add(layers.Conv2D(filters, 5, 2, **options))
-    model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dense(10, activation="softmax", name="preds"))
+        stack.append(layers.Conv2D(filters, 5, 2, **options))
+    stack.append(layers.Flatten(name="flatten"))
+    stack.append(layers.Dense(10, activation="softmax", name="preds"))
+    model = keras.Sequential(stack, name="digits_small_cnn")
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -135,13 +136,14 @@ def scenes_small_cnn():
     Images (N, 64, 64, 3) in 0..1 to the probability of a tank (N, 1); 36,569 parameters.
     `load_retrained` has it trained.
     """
-    model = keras.Sequential([keras.Input((64, 64, 3))], name="scenes_small_cnn")
+    stack = [keras.Input((64, 64, 3))]
     for k, filters in enumerate((16, 24, 32, 32), start=1):
         options = {"padding": "same", "activation": "relu", "name": f"conv_{k}"}
-        model.add(layers.Conv2D(filters, 3, 2, **options))
-    model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dense(32, activation="relu", name="dense"))
-    model.add(layers.Dense(1, activation="sigmoid", name="tank"))
+        stack.append(layers.Conv2D(filters, 3, 2, **options))
+    stack.append(layers.Flatten(name="flatten"))
+    stack.append(layers.Dense(32, activation="relu", name="dense"))
+    stack.append(layers.Dense(1, activation="sigmoid", name="tank"))
+    model = keras.Sequential(stack, name="scenes_small_cnn")
     model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
     return model
 
@@ -154,16 +156,17 @@ def speech_cnn():
     Layer k of the eight is conv_k, batch_norm_k, relu_k; relu_k is what it hands on.
     """
     filters, strides = (16, 16, 24, 24, 32, 32, 48, 64), (1, 2, 1, 2, 1, 2, 2, 1)
-    model = keras.Sequential([keras.Input((32, 96, 1))], name="speech_cnn")
+    stack = [keras.Input((32, 96, 1))]
     for k, (n, stride) in enumerate(zip(filters, strides, strict=True), start=1):
         # BatchNormalization has a shift of its own, so a bias would do nothing.
         conv = layers.Conv2D(n, 3, stride, padding="same", use_bias=False, name=f"conv_{k}")
-        model.add(conv)
+        stack.append(conv)
         # With so few steps to an epoch, the default momentum of .99 lags far behind.
-        model.add(layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{k}"))
-        model.add(layers.ReLU(name=f"relu_{k}"))
-    model.add(layers.GlobalAveragePooling2D(name="pool"))
-    model.add(layers.Dense(10, activation="softmax", name="preds"))
+        stack.append(layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{k}"))
+        stack.append(layers.ReLU(name=f"relu_{k}"))
+    stack.append(layers.GlobalAveragePooling2D(name="pool"))
+    stack.append(layers.Dense(10, activation="softmax", name="preds"))
+    model = keras.Sequential(stack, name="speech_cnn")
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
