@@ -157,11 +157,13 @@ def _umap(features, n_neighbors, seed):
             "more points than n_neighbors."
         )
     try:
-        from umap import UMAP  # takes seconds to import, so only where it is used
+        from umap import UMAP, umap_  # takes seconds to import, so only where it is used
     except ImportError:
         raise ImportError(
             'method="umap" needs the package umap-learn: pip install umap-learn, or use "tsne".'
         ) from None
+    # UMAP sorts the distances as numpy does, in a loop that takes five seconds to compile.
+    umap_.fast_knn_indices = getattr(umap_.fast_knn_indices, "py_func", umap_.fast_knn_indices)
     # With a seed UMAP has one thread; without n_jobs=1 it warns that it has.
     reducer = UMAP(n_neighbors=n_neighbors, random_state=seed, n_jobs=1)
     return reducer.fit_transform(features).astype(float)
