@@ -198,9 +198,9 @@ function legend() {
   const bar = make("span", { className: "bar" });
   bar.style.background = gradientOf("signed");
   return make("p", { className: "legend" }, "The logit is the number that a network answers with: " +
-    "above 0 it says tank. A piece of a map is red where covering it lowers the logit, so that piece " +
-    "spoke for a tank, and blue where covering it raises the logit: ",
-  make("span", { className: "key" }, `+${LIMIT} `, bar, ` −${LIMIT}`),
+    "above 0 it says tank. A piece of a map is red where the logit drops when it is covered, so that " +
+    "piece spoke for a tank, and blue where the logit rises. Drop of the logit: ",
+  make("span", { className: "key" }, `−${LIMIT} `, bar, ` +${LIMIT}`),
   `. The colours end there, in both maps: a change of more than ${LIMIT} looks like one of ${LIMIT}.`);
 }
 
