@@ -154,6 +154,14 @@ def test_each_chapter_has_words_of_its_own_for_the_picture_that_opens_it():
 
 
 @each_chapter
+def test_the_picture_that_opens_it_does_not_come_again_in_its_first_section(path):
+    notebook, _, _ = read(path)
+    place = next(i for i, cell in enumerate(notebook.cells) if is_gallery(cell))
+    before = [cell.source for cell in notebook.cells[:place] if cell.cell_type == "markdown"]
+    assert len(re.findall("^## ", "\n".join(before), re.MULTILINE)) >= 2
+
+
+@each_chapter
 def test_its_solutions_are_folded_in_all_three_places(path):
     notebook, code, text = read(path)
     solutions = [cell for cell in code if cell.source.startswith("# @title Solution\n")]
