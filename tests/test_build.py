@@ -13,6 +13,10 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = 'REPOSITORY = "owner--not-set/opening-the-black-box"'
@@ -281,6 +285,20 @@ def test_buttons_lead_to_the_repository_once_its_owner_is_set(owner, published, 
     lab = nbformat.v4.new_notebook(cells=cells)
     page = course_site.lab_page("lime", lab, lab, theme)
     assert ("colab.research.google.com/github/ada/course/blob/labs/lime" in page) == published
+
+
+def test_each_line_of_code_knows_its_indent_and_stays_as_it_was(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    course_site = importlib.import_module("course_site")
+    code = 'def f(x):\n    """A string\n\n      of three lines."""\n    return x\n'
+    whole = highlight(code, PythonLexer(), HtmlFormatter())
+    context = {"body": f"<pre>{code}</pre>{whole}"}
+    course_site.mark_lines(None, None, None, context, None)
+    plain, pre = BeautifulSoup(context["body"], "html.parser").find_all("pre")
+    assert plain.get_text() == pre.get_text() == code
+    lines = pre.select(".code-line")
+    assert [line["style"] for line in lines] == [f"--indent: {n}" for n in (0, 4, 0, 6, 4)]
+    assert "".join(line.get_text() for line in lines) == code
 
 
 def test_a_labs_page_shows_what_its_given_cells_put_out(tmp_path, monkeypatch):

@@ -301,6 +301,23 @@ def drop_thebe(app, pagename, templatename, context, doctree):
         ]
 
 
+CODE = re.compile(r'(<div class="highlight"><pre>)(.+?)(</pre>)', re.DOTALL)
+
+
+def mark_lines(app, pagename, templatename, context, doctree):
+    """Give each line of code an element that knows its indent, for course.css to wrap it by."""
+
+    def mark(found):
+        lines = []
+        for line in found[2].splitlines():
+            text = re.sub("<[^>]+>", "", line)
+            indent = len(text) - len(text.lstrip())
+            lines.append(f'<span class="code-line" style="--indent: {indent}">{line}\n</span>')
+        return "".join([found[1], *lines, found[3]])
+
+    context["body"] = CODE.sub(mark, context.get("body") or "")
+
+
 def skip_alias(app, what, name, obj, skip, options):
     """Leave out a record's fields where nothing is said of them but their number."""
     return skip or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
@@ -331,4 +348,5 @@ def setup(app):
     app.connect("autodoc-skip-member", skip_alias)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", size_by_style)
+    app.connect("html-page-context", mark_lines)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
