@@ -12,6 +12,7 @@ from keras import layers as kl
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import _again
+import _bench
 import peers
 from _bench import Timing, faster
 
@@ -122,3 +123,19 @@ def test_ratios_of_two_days_are_found_by_their_table_row_and_column():
         ("Occlusion", "**64 pixels**", "ours", "of both"): 0.47,
         ("Occlusion", "**64 pixels**", "theirs", "time, ratio"): 2.0,
     }
+
+
+def test_the_answer_at_the_top_of_the_page_is_that_of_its_tables(tmp_path, monkeypatch):
+    page = _bench.PAGE.read_text(encoding="utf8")
+    monkeypatch.setattr(_bench, "PAGE", tmp_path / "page.md")
+    _bench.PAGE.write_text(page, encoding="utf8")
+    _bench.write_page(_bench.read_page())
+    assert _bench.PAGE.read_text(encoding="utf8") == page
+
+
+def test_the_answer_reads_the_numbers_of_a_table():
+    rows = ("| | time |", "| --- | --: |", "| one | 0.5 s |", "| two | 1,064 ms |", "| three | – |")
+    said = _bench.answer({"The labs, every task solved": "\n".join(rows)})
+    assert "[The labs, every task solved](#the-labs-every-task-solved)" in said
+    assert "0.5 to 1.06 s" in said
+    assert _bench.answer({"A section without an answer": "\n".join(rows)}) == ""

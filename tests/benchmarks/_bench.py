@@ -13,10 +13,16 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from _answer import answer
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "book" / "how_fast.md"
 
 OPENING = """# How fast is it?
+
+In short, from the tables below:
+
+{answer}
 
 `make bench` writes this page: it measures, on your computer, and puts its numbers here. The \
 contenders of a table take turns within every round, so that what else the computer does meets \
@@ -129,11 +135,19 @@ def publish(name, heading, text, numbers):
     results.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine(), **numbers}
     (results / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_page(read_page() | {heading: f"{text.strip()}\n\n{machine()}"})
+
+
+def read_page():
+    """The sections of the page, a dict from their headings to their text."""
     old = PAGE.read_text() if PAGE.exists() else ""
-    sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", old, re.MULTILINE))
-    sections[heading] = f"\n{text.strip()}\n\n{machine()}\n"
+    return dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", old, re.MULTILINE))
+
+
+def write_page(sections):
+    """Write the page anew, with the answer at its top that its tables give."""
     parts = [f"## {title}\n\n{body.strip()}\n" for title, body in sorted(sections.items())]
-    PAGE.write_text("\n".join([OPENING, *parts]))
+    PAGE.write_text("\n".join([OPENING.format(answer=answer(sections)), *parts]))
 
 
 def _peak_memory(run):

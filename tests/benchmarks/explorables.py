@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
+import nbformat
 from _bench import ROOT, publish, table
 from playwright.sync_api import sync_playwright
 
@@ -137,6 +138,14 @@ def _most(times):
     return quantiles(times, n=20)[-1]
 
 
+def named(name):
+    """An explorable's name, and the chapter that it stands in."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if any(cell.metadata.get("explorable") == name for cell in nbformat.read(path, 4).cells):
+            return f"`{name}`, chapter [{path.stem[:2]}](../notebooks/{path.name})"
+    return f"`{name}`"
+
+
 def main(inputs=100, minutes=1.0):
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
@@ -159,7 +168,7 @@ def main(inputs=100, minutes=1.0):
     header = ["", *times, "kB", "MB before", "MB after"]
     lines = [
         [
-            f"`{name}`",
+            named(name),
             *(f"{x:.1f}" for x in row[:4]),
             f"{row[4]:.0f}",
             *(f"{x:.1f}" for x in row[5:]),

@@ -20,7 +20,8 @@ import release  # noqa: E402
 STUDENTS, JOBS = 30, 2
 BAR = 15 * 60  # seconds that a class may take on two cores
 TEXT = """What the cells of a lab take from first to last, every task solved and every check \
-run, one lab at a time; and the most memory that its process held.
+run, one lab at a time; and the most memory that its process held. What the notebooks take that \
+students are given, with the tasks still open, stands under [Time and memory](time_and_memory.md).
 
 {labs}
 
@@ -63,7 +64,7 @@ def main():
         each=seconds / STUDENTS,
         again=again,
     )
-    publish("labs", "The labs", text, numbers | {"grading": seconds / STUDENTS})
+    publish("labs", "The labs, every task solved", text, numbers | {"grading": seconds / STUDENTS})
 
 
 if __name__ == "__main__":
