@@ -245,6 +245,7 @@ def _finish(ax, drawn, label, title):
     bar = ax.figure.colorbar(drawn, ax=ax, label=label, fraction=0.046, pad=0.03)
     bar.solids.set_alpha(1)
     ax.set_axis_off()
+    ax.set(xticks=[], yticks=[])  # though they are not drawn, the layout would measure them
     if title:
         ax.set_title(title, fontsize=10)
     return ax
