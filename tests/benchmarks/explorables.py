@@ -142,7 +142,7 @@ def named(name):
     """An explorable's name, and the chapter that it stands in."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if any(cell.metadata.get("explorable") == name for cell in nbformat.read(path, 4).cells):
-            return f"`{name}`, chapter [{path.stem[:2]}](../notebooks/{path.name})"
+            return f"`{name}`, [{path.stem[:2]}](../notebooks/{path.name})"
     return f"`{name}`"
 
 
@@ -165,7 +165,7 @@ def main(inputs=100, minutes=1.0):
         rows = {name: [*row, *mb] for name, row, mb in zip(names, rows, memory, strict=True)}
         browser.close()
     times = ["median", "95 %", "median, slowed", "95 %, slowed"]
-    header = ["", *times, "kB", "MB before", "MB after"]
+    header = ["explorable, chapter", *times, "kB", "MB before", "MB after"]
     lines = [
         [
             named(name),
