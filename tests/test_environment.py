@@ -188,15 +188,16 @@ def test_importing_the_package_loads_nothing_heavy_and_data_alone_no_keras():
     assert run.stdout.splitlines() == ["set()", "set()"]
 
 
-def commands(page, kind):
-    """The lines of the first block of code of a kind in a page, without what is said of them."""
-    block = re.search(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(), re.S)[1]
+def commands(page, kind, first=""):
+    """A page's first block of code of a kind that begins so: its lines without their comments."""
+    block = re.search(rf"```{kind}\n({first}.*?)```", (ROOT / page).read_text(), re.S)[1]
     return [line.split("#")[0].strip() for line in block.splitlines()]
 
 
 def test_readme_and_guide_give_the_same_commands_and_each_is_there():
-    readme, guide = commands("README.md", "sh"), commands("book/how_to_use.md", "sh")
-    assert guide.pop(0).startswith("git clone")  # which who reads the README has done
+    readme, guide = (
+        commands(page, "sh", "make book") for page in ("README.md", "book/how_to_use.md")
+    )
     assert readme == guide[: len(readme)]
     targets = re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.M)
     targets = {target for line in targets for target in line.split()}
