@@ -80,6 +80,8 @@ _AS_THEIR_INPUTS = {"AddV2", "AvgPool", "ConcatV2", "MaxPool", "Mean", "Pad", "R
 
 def some_below_0(x):
     """Whether numbers of x lie below 0: a bool, or a tensor where only the images can tell."""
+    if tf.executing_eagerly():  # where functions run eagerly: nothing tells what made x
+        return tf.reduce_any(x < 0)
     if x.op.type in _NEVER_BELOW_0:
         return False
     if x.op.type in _AS_THEIR_INPUTS:
