@@ -314,7 +314,7 @@ def test_thirty_students_are_graded_twice_alike_and_nothing_outside_is_touched(c
     said, tables = [], []
     for again in (False, True):
         rows = grade.grade(
-            *(folder / "in", folder / "out"), seconds=10, memory=3, again=again, say=said.append
+            *(folder / "in", folder / "out"), seconds=30, memory=3, again=again, say=said.append
         )
         got = {row["student"]: (row["points"], row["to_mark"]) for row in rows}
         assert got == expected
