@@ -42,7 +42,7 @@ QUICK = [
     ("oneDNN, AVX2", 1, 64),
     ("oneDNN, SSE4.1", 2, 7),
 ]
-# These look at files and processes, whose arithmetic is nobody's.
+# These look at files, processes and a class's grades, whose arithmetic is nobody's.
 NO_ARITHMETIC = ("book", "build", "contributing", "data_build", "environment", "keras_vis")
 NO_ARITHMETIC += ("memory", "notebooks", "package", "quiz", "scatter", "workflow")
 CLASSROOM = ("answers", "class", "clean", "collecting", "grading", "handing_on", "hostile")
