@@ -135,7 +135,8 @@ def test_the_answer_at_the_top_of_the_page_is_that_of_its_tables(tmp_path, monke
 
 def test_the_answer_reads_the_numbers_of_a_table():
     rows = ("| | time |", "| --- | --: |", "| one | 0.5 s |", "| two | 1,064 ms |", "| three | – |")
-    said = _bench.answer({"The labs, every task solved": "\n".join(rows)})
+    tables = _bench.tables_of("\n".join(rows))
+    said = _bench.answer({"The labs, every task solved": tables})
     assert "[The labs, every task solved](#the-labs-every-task-solved)" in said
     assert "0.5 to 1.06 s" in said
-    assert _bench.answer({"A section without an answer": "\n".join(rows)}) == ""
+    assert _bench.answer({"A section without an answer": tables}) == ""

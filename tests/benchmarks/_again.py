@@ -10,26 +10,20 @@ import re
 import subprocess
 import sys
 
-from _bench import PAGE, ROOT
+from _bench import PAGE, ROOT, sections_of, tables_of
 
 RATIO = re.compile(r"(?:^|\()(\d+\.\d\d)\)?$")
 
 
 def ratios(page):
     """Each ratio of the page's tables, by its section, its table, its row and its column."""
-    found, section, table, header = {}, "", "", None
-    for line in page.splitlines():
-        if line.startswith("## "):
-            section = line[3:]
-        elif not line.startswith("|"):
-            table, header = (line or table), None
-        else:
-            first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-            header = header or cells
-            for place, (column, cell) in enumerate(zip(header, cells, strict=True)):
-                if ratio := RATIO.search(cell):
-                    name = f"{header[place - 1]}, ratio" if column == "ratio" else column
-                    found[section, table[:40], first, name] = float(ratio[1])
+    found = {}
+    for section, text in sections_of(page).items():
+        for above, rows in tables_of(text):
+            for name, cells in rows:
+                for column, cell in cells.items():
+                    if ratio := RATIO.search(cell):
+                        found[section, above[:40], name, column] = float(ratio[1])
     return found
 
 

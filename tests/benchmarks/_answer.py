@@ -7,17 +7,6 @@ from statistics import median
 UNITS = {"ms": 0.001, "s": 1}
 
 
-def tables(section):
-    """The tables of a section: for each a dict of its rows, which are dicts of their cells."""
-    found = []
-    for block in re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE):
-        head, _, *rows = [
-            [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()
-        ]
-        found.append({row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows})
-    return found
-
-
 def number(text):
     """The number, or the seconds, that a cell begins with; none where it is a dash."""
     found = re.match(r"([\d.,]+)(?: (m?s)\b)?", text)
@@ -26,7 +15,7 @@ def number(text):
 
 def column(table, *names):
     """The numbers in the columns of these names, row by row."""
-    cells = [row[name] for row in table.values() for name in names if name in row]
+    cells = [row[name] for _, row in table for name in names if name in row]
     return [value for value in map(number, cells) if value is not None]
 
 
@@ -40,10 +29,10 @@ def seconds(value):
     return f"{value:.3g} s" if value >= 0.9995 else f"{1000 * value:.0f} ms"
 
 
-def methods(section):
+def methods(tables):
     ours, others, loop = [], [], []
-    for table in tables(section):
-        names = {name for row in table.values() for name in row}
+    for table in tables:
+        names = {name for _, row in table for name in row}
         loops = {"documents' loop"}
         ours += column(table, "this course")
         others += column(table, *(names - loops - {"bare passes", "this course"}))
@@ -56,10 +45,10 @@ def methods(section):
     )
 
 
-def peers(section):
+def peers(tables):
     ratios = []
-    for table in tables(section):
-        for row in table.values():
+    for table in tables:
+        for _, row in table:
             ours = number(row["this course"])
             others = [row[name] for name in row if name not in ("this course", "agreement")]
             ratios += [number(cell) / ours for cell in others if number(cell) is not None]
@@ -69,12 +58,12 @@ def peers(section):
     )
 
 
-def first_calls(section):
-    photo, small = tables(section)
-    photo = {name: row for name, row in photo.items() if not name.startswith("a bare ")}
-    small = {name: row for name, row in small.items() if not name.startswith("a bare ")}
+def first_calls(tables):
+    photo, small = (
+        [(name, row) for name, row in table if not name.startswith("a bare ")] for table in tables
+    )
     first, again = column(photo, "first call"), column(photo, "again")
-    rest = column(small, *next(iter(small.values())))
+    rest = column(small, *small[0][1])
     return (
         f"with a network for photos, the first call of a method takes {span(first, seconds)} of "
         f"the processor (median {seconds(median(first))}) and the next one, in the median, "
@@ -82,8 +71,8 @@ def first_calls(section):
     )
 
 
-def explorables(section):
-    (table,) = tables(section)
+def explorables(tables):
+    (table,) = tables
     quick, slowed = column(table, "95 %"), column(table, "95 %, slowed")
     return (
         f"each of the {len(table)} in the table answers 95 % of the inputs within "
@@ -92,16 +81,18 @@ def explorables(section):
     )
 
 
-def labs(section):
-    (table,) = tables(section)
+def labs(tables):
+    (table,) = tables
     return f"the cells of a lab take {span(column(table, 'time'))} s."
 
 
-def data_sets(section):
-    (table,) = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
-    rows = re.findall(r"^\| (\w+), this process \| ([\d,]+) \| ([^|]+?) \|", table, re.MULTILINE)
-    most = max(rows, key=lambda row: number(row[1]))[1]
-    times = " and ".join(f"{time} for {name}" for name, images, time in rows if images == most)
+def data_sets(tables):
+    (table,) = tables
+    alone = [(name, row) for name, row in table if name.endswith(", this process")]
+    most = max((row["images"] for _, row in alone), key=number)
+    times = " and ".join(
+        f"{row['time']} for {name.split(',')[0]}" for name, row in alone if row["images"] == most
+    )
     return f"{most} images of 64 pixels, explained in one process, take {times}."
 
 
@@ -115,11 +106,12 @@ PARTS = {
 }
 
 
-def answer(sections):
-    """A line for each of the page's sections that has one; `sections` maps headings to text."""
+def answer(tables):
+    """A line for each section that has one; `tables` maps headings to what `tables_of` reads."""
     lines = []
     for heading, say in PARTS.items():
-        if heading in sections:
+        if heading in tables:
             anchor = re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
-            lines.append(f"- [{heading}](#{anchor}): {say(sections[heading])}")
+            said = say([rows for _, rows in tables[heading]])
+            lines.append(f"- [{heading}](#{anchor}): {said}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import platform
 import re
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -140,14 +141,36 @@ def publish(name, heading, text, numbers):
 
 def read_page():
     """The sections of the page, a dict from their headings to their text."""
-    old = PAGE.read_text() if PAGE.exists() else ""
-    return dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", old, re.MULTILINE))
+    return sections_of(PAGE.read_text() if PAGE.exists() else "")
+
+
+def sections_of(page):
+    """The sections of a page as it was at any time, a dict from their headings to their text."""
+    return dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", page, re.MULTILINE))
+
+
+def tables_of(section):
+    """The tables of a section: of each the line above it, and its rows.
+
+    A row is its name, which another row may bear as well, and a dict from the columns to its
+    cells. A column "ratio" is called after the one before it, for a table has several.
+    """
+    found = []
+    for above, block in re.findall(r"^(?:([^|\n].*)\n+)?((?:\|.*\n?)+)", section, re.MULTILINE):
+        head, _, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()
+        )
+        columns = [f"{one}, ratio" if two == "ratio" else two for one, two in pairwise(head)]
+        cells = [(name, dict(zip(columns, row, strict=True))) for name, *row in rows]
+        found.append((above, cells))
+    return found
 
 
 def write_page(sections):
     """Write the page anew, with the answer at its top that its tables give."""
+    said = answer({title: tables_of(body) for title, body in sections.items()})
     parts = [f"## {title}\n\n{body.strip()}\n" for title, body in sorted(sections.items())]
-    PAGE.write_text("\n".join([OPENING.format(answer=answer(sections)), *parts]))
+    PAGE.write_text("\n".join([OPENING.format(answer=said), *parts]))
 
 
 def _peak_memory(run):
