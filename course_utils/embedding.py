@@ -157,16 +157,23 @@ def _umap(features, n_neighbors, seed):
             "more points than n_neighbors."
         )
     try:
-        from umap import UMAP, umap_  # takes seconds to import, so only where it is used
+        from umap import UMAP, umap_, utils  # takes seconds to import, so only where it is used
     except ImportError:
         raise ImportError(
             'method="umap" needs the package umap-learn: pip install umap-learn, or use "tsne".'
         ) from None
-    # UMAP sorts the distances as numpy does, in a loop that takes five seconds to compile.
-    umap_.fast_knn_indices = getattr(umap_.fast_knn_indices, "py_func", umap_.fast_knn_indices)
     # With a seed UMAP has one thread; without n_jobs=1 it warns that it has.
     reducer = UMAP(n_neighbors=n_neighbors, random_state=seed, n_jobs=1)
-    return reducer.fit_transform(features).astype(float)
+    # UMAP sorts the distances as numpy does, in a loop that takes five seconds to compile: during
+    # this call Python runs it. What comes back is umap.utils' own and not what stood here, which
+    # may be what another thread has put in. If two threads map at once, the one that ends first
+    # puts it back for both: the other may compile it after all, for the same numbers.
+    loop = utils.fast_knn_indices
+    umap_.fast_knn_indices = getattr(loop, "py_func", loop)
+    try:
+        return reducer.fit_transform(features).astype(float)
+    finally:
+        umap_.fast_knn_indices = loop
 
 
 def neighbour_purity(features, labels, *, k=1, across=None):

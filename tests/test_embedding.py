@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -308,6 +309,26 @@ def test_features_are_left_as_they_are(method):
     kept = features.copy()
     project(features, method)
     np.testing.assert_array_equal(features, kept)
+
+
+@pytest.mark.parametrize("outcome", [nullcontext(), pytest.raises(RuntimeError, match="no map")])
+def test_umap_does_not_compile_its_sort_and_is_afterwards_as_it_was(outcome, monkeypatch):
+    from umap import UMAP, umap_, utils  # takes seconds
+
+    sorts = []
+
+    def fit(reducer, features):
+        sorts.append(umap_.fast_knn_indices)
+        if not isinstance(outcome, nullcontext):
+            raise RuntimeError("no map")
+        return features[:, :2]
+
+    monkeypatch.setattr(UMAP, "fit_transform", fit)
+    before = dict(vars(umap_))
+    with outcome:
+        project(blobs()[0], "umap")
+    assert sorts == [utils.fast_knn_indices.py_func]
+    assert dict(vars(umap_)) == before
 
 
 def test_without_umap_a_sentence_says_what_to_install(monkeypatch):
