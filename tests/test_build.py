@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -287,18 +288,34 @@ def test_buttons_lead_to_the_repository_once_its_owner_is_set(owner, published, 
     assert ("colab.research.google.com/github/ada/course/blob/labs/lime" in page) == published
 
 
-def test_each_line_of_code_knows_its_indent_and_stays_as_it_was(monkeypatch):
+def test_each_line_of_code_knows_its_indent_and_the_page_stays_as_it_was(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
     course_site = importlib.import_module("course_site")
     code = 'def f(x):\n    """A string\n\n      of three lines."""\n    return x\n'
-    whole = highlight(code, PythonLexer(), HtmlFormatter())
-    context = {"body": f"<pre>{code}</pre>{whole}"}
+    block = highlight(code, PythonLexer(), HtmlFormatter())
+    body = f"{block}<p>What it prints:</p><pre>\n    1\n</pre>{block}"
+    context = {"body": body}
     course_site.mark_lines(None, None, None, context, None)
-    plain, pre = BeautifulSoup(context["body"], "html.parser").find_all("pre")
-    assert plain.get_text() == pre.get_text() == code
-    lines = pre.select(".code-line")
-    assert [line["style"] for line in lines] == [f"--indent: {n}" for n in (0, 4, 0, 6, 4)]
-    assert "".join(line.get_text() for line in lines) == code
+    lines = BeautifulSoup(context["body"], "html.parser").select(".code-line")
+    assert [line["style"] for line in lines] == [f"--indent: {n}" for n in (0, 4, 0, 6, 4)] * 2
+    assert "".join(line.get_text() for line in lines) == code * 2
+    assert re.sub(r'<span class="code-line"[^>]+>(.*\n)</span>', r"\1", context["body"]) == body
+    course_site.mark_lines(None, None, None, bare := {}, None)  # as the page of the search
+    assert not bare["body"]
+
+
+def test_sphinx_is_told_to_mark_the_lines_of_each_page(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    course_site = importlib.import_module("course_site")
+    monkeypatch.setattr(course_site, "STATIC", tmp_path)
+    told = []
+
+    def tell(*what, **options):
+        told.append(what)
+
+    names = ("add_directive", "add_css_file", "add_js_file", "connect")
+    course_site.setup(SimpleNamespace(**dict.fromkeys(names, tell)))
+    assert ("html-page-context", course_site.mark_lines) in told
 
 
 def test_a_labs_page_shows_what_its_given_cells_put_out(tmp_path, monkeypatch):
