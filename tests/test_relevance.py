@@ -217,6 +217,32 @@ def test_what_can_lie_below_0_is_known_from_where_it_comes(below, through):
     assert told == [below]
 
 
+@pytest.fixture
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "second", "expected"),
+    [
+        ("z-plus", 1, [4 + 3, 1]),
+        # Of (3, -1) the units make 4 and 2 and get 8 and 2. Of the first, 3 and 1 come from the
+        # two, of the second 3 and -1: what lies below 0 counts where its weight does as well.
+        ("z-plus", -1, [8 * 3 / 4 + 2, 8 * 1 / 4]),
+        ("alpha2-beta1", -1, [2 * (16 * 3 / 4 + 4), 2 * 16 * 1 / 4 - 4]),
+    ],
+)
+def test_where_functions_run_eagerly_the_numbers_say_whether_some_lie_below_0(
+    rule, second, expected, eagerly
+):
+    model, images = three_units()
+    images[0, 0, 1] = second
+    found = relevance_map(model, images, 1, rule=rule)
+    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("build", [every_kind, relu_network])
 def test_zero_is_gradient_times_input_without_biases(build):
     model = build()
