@@ -1,6 +1,7 @@
 """Occlusion and RISE: cover a part of the image, and watch what becomes of the score."""
 
 import numpy as np
+import tensorflow as tf
 from tqdm.auto import tqdm
 
 from course_utils._arrays import check_whole
@@ -134,18 +135,29 @@ def _whole_pass(model, patch, batch_size):
     run = forward(model)
 
     def occlude(image, fill):
-        # Covered and uncovered again: it takes longer to get new memory for every batch.
-        copies = np.repeat(image[np.newaxis], batch_size, axis=0)
+        # Covered and uncovered again: it takes longer to get new memory for every batch, or to
+        # hand one over to TensorFlow.
+        copies, tensor = _one_memory((batch_size, *image.shape))
+        copies[:] = image
 
         def outputs(places):
             _cover(copies, fill, places, patch)
-            found = run(copies[: len(places)]).numpy()
+            found = run(tensor[: len(places)]).numpy()
             _cover(copies, image, places, patch)
             return found
 
         return run(image[np.newaxis]).numpy(), outputs
 
     return occlude
+
+
+def _one_memory(shape):
+    """Return a float32 array and the tensor that is the same memory: it holds what is written."""
+    size = np.prod(shape)
+    room = np.empty(size + 16, np.float32)
+    first = -room.ctypes.data % 64 // 4  # TensorFlow reads from where 64 divides the address
+    array = room[first : first + size].reshape(shape)
+    return array, tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def _cover(images, fill, places, patch):
