@@ -348,3 +348,13 @@ def test_what_does_not_fit_is_refused(changes, message):
 def test_iter_occlusion_wants_one_image():
     with pytest.raises(ValueError, match=r"\(height, width, channels\), got \(2, 6, 6, 3\)"):
         next(occlusion.iter_occlusion(IMAGES))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 7, 3), (64, 32, 32, 3)])
+def test_what_is_written_into_the_array_the_tensor_holds(shape):
+    array, tensor = occlusion._one_memory(shape)
+    for seed in (0, 1):
+        array[:] = np.random.default_rng(seed).random(shape)
+        np.testing.assert_array_equal(tensor.numpy(), array)
+    assert array.ctypes.data % 64 == 0
+    assert array.dtype == np.float32
