@@ -216,9 +216,11 @@ def problems_on_screens(page, widths, others=True):
         found = overflow_problems(page)
         if width > 320:
             now = colours(page)
-            if others:
-                found += axe_problems(page, colours=False)
-            found += axe_problems(page, others=False, without="article" if now <= seen else None)
+            known = now <= seen
+            if others:  # all at once where nothing is left out: axe reads the page anew each time
+                found += axe_problems(page, colours=not known)
+            if known or not others:
+                found += axe_problems(page, others=False, without="article" if known else None)
             seen |= now
         wrong += [f"{width} px: {problem}" for problem in found]
     return wrong
