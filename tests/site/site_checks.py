@@ -126,45 +126,85 @@ def unfold(page):
 # -- In the browser ----------------------------------------------------------------------------
 
 
-def axe_problems(page, colours=True, others=True, without=None):
+# Takes out text that looks like longer text of the page, or like what was seen, until putBack();
+# returns the looks. Of each look three stay: axe is not sure of a single letter, or of text under
+# something. What is emptied keeps its height, or explorables further down would come near.
+LEAVE_THREE_OF_EACH = """seen => {
+  const grounds = new Map([[null, '']]);
+  const ground = e => {
+    if (!grounds.has(e)) {
+      const { backgroundColor, backgroundImage, opacity, position } = getComputedStyle(e);
+      const over = ['absolute', 'fixed', 'sticky'].includes(position) ? position : '';
+      const layer = [backgroundColor, backgroundImage, opacity, over].join();
+      grounds.set(e, layer === 'rgba(0, 0, 0, 0),none,1,' ? ground(e.parentElement)
+        : ground(e.parentElement) + '/' + layer);
+    }
+    return grounds.get(e);
+  };
+  const look = e => {
+    const { color, fontSize, fontWeight, textDecorationLine } = getComputedStyle(e);
+    const size = parseFloat(fontSize), link = e.closest('a');
+    return [color, size >= 24 || size >= 18.66 && fontWeight >= 700, ground(e),
+      ...(link ? [textDecorationLine, getComputedStyle(link.parentElement).color] : [])].join();
+  };
+  const text = e => e.matches('input, select, textarea') ? e.type : [...e.childNodes].filter(
+    n => n.nodeType === 3).map(n => n.textContent.trim()).join('');
+  const all = [...document.querySelectorAll('body *')];
+  const written = all.filter(e => text(e) && e.checkVisibility() && e.offsetWidth > 1
+    && !e.closest('[aria-hidden=true], .visually-hidden, .sr-only'));
+  written.sort((a, b) => text(b).length - text(a).length);
+  const count = new Map(seen.map(look => [look, 3])), keep = new Set([document.body]);
+  const looks = written.map(look);  // all styles before the first change
+  written.forEach((e, i) => {
+    const before = count.get(looks[i]) ?? 0;
+    count.set(looks[i], before + 1);
+    for (; before < 3 && e; e = e.parentElement) keep.add(e);
+  });
+  const emptied = all.filter(e => !keep.has(e) && keep.has(e.parentElement)
+    && !e.matches('style, script')).map(
+      e => [e, [...e.childNodes], e.getAttribute('style'), e.offsetHeight]);
+  for (const [e, , , height] of emptied) {
+    e.replaceChildren();
+    e.style.minHeight = `${height}px`;
+  }
+  window.putBack = () => {
+    for (const [e, nodes, style] of emptied) {
+      e.replaceChildren(...nodes);
+      style === null ? e.removeAttribute('style') : e.setAttribute('style', style);
+    }
+  };
+  return [...new Set(looks)];
+}"""
+
+
+def axe_problems(page, colours=True, others=True, seen=None):
     """Violations of the rules of WCAG 2.1 A and AA about colours, and of all others.
 
-    `without` is a selector of what is left out.
-
-    Code has thousands of coloured words in about ten colours, which would take axe ten seconds a
-    page: the longest of each kind and colour stays in each kind of block, the others are plain
-    text meanwhile. (Of a single letter axe would not judge the contrast.)
+    A page has thousands of words in some dozens of looks, which would take axe ten seconds: it gets
+    three of each. `seen` is a set of looks that were judged before; it grows.
     """
-    context = {"exclude": [[without]]} if without else {"include": [["html"]]}
-    options = AXE | {"runOnly": WCAG if others else COLOURS}
-    if not colours:
-        options["rules"] = {rule: {"enabled": False} for rule in COLOURS}
-    page.evaluate(
-        """() => {
-          window.codeBefore = [...document.querySelectorAll('pre')].map(e => [e, e.innerHTML]);
-          const words = [...document.querySelectorAll('pre span')].filter(
-            e => !e.children.length).sort((a, b) => b.textContent.length - a.textContent.length);
-          // All styles before the first change: after each, they would be computed anew.
-          const kinds = words.map(word => {
-            const style = getComputedStyle(word);
-            return [word.className, style.color, style.backgroundColor,
-              word.closest('.highlight')?.parentElement.className].join('|');
-          });
-          words.forEach((word, i) => {
-            if (kinds.indexOf(kinds[i]) < i) word.replaceWith(word.textContent);
-          });
-        }"""
-    )
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    asked = f"{json.dumps(context)}, {json.dumps(options)}"
+    found = []
+    if others:
+        rules = {rule: {"enabled": False} for rule in COLOURS}
+        found += run_axe(page, {"runOnly": WCAG, "rules": rules})
+    if colours:
+        seen = set() if seen is None else seen
+        seen |= set(page.evaluate(LEAVE_THREE_OF_EACH, [*seen]))
+        found += run_axe(page, {"runOnly": COLOURS})
+        page.evaluate("putBack()")
+    return found
+
+
+def run_axe(page, options):
+    """What axe finds wrong, as sentences."""
     # Axe is not sure about text of its background's colour, which may be hidden on purpose: no.
     found = page.evaluate(
-        f"""axe.run({asked}).then(({{violations, incomplete}}) => {{
+        f"""axe.run({json.dumps(AXE | options)}).then(({{violations, incomplete}}) => {{
           for (const rule of incomplete)
             rule.nodes = rule.nodes.filter(node => node.any.some(
               check => check.data?.messageKey === 'equalRatio'));
-          window.codeBefore.forEach(([pre, html]) => {{ pre.innerHTML = html; }});
           return [...violations, ...incomplete];
         }})"""
     )
@@ -176,52 +216,18 @@ def axe_problems(page, colours=True, others=True, without=None):
     ]
 
 
-def colours(page):
-    """The colours of each kind of text in the article: its own, those behind it; and if large."""
-    return set(
-        page.evaluate(
-            """() => {
-              const grounds = new Map([[null, '']]);
-              const ground = e => {
-                if (!grounds.has(e)) {
-                  const { backgroundColor: colour, backgroundImage: image, opacity }
-                    = getComputedStyle(e);
-                  const layer = [colour, image, opacity].join();
-                  grounds.set(e, layer === 'rgba(0, 0, 0, 0),none,1' ? ground(e.parentElement)
-                    : ground(e.parentElement) + '/' + layer);
-                }
-                return grounds.get(e);
-              };
-              const kind = e => {
-                const { color, fontSize, fontWeight } = getComputedStyle(e);
-                const size = parseFloat(fontSize);
-                return [color, size >= 24 || size >= 18.66 && fontWeight >= 700, ground(e)].join();
-              };
-              return [...document.querySelectorAll('article *')].filter(e => e.checkVisibility()
-                && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(kind);
-            }"""
-        )
-    )
-
-
 def problems_on_screens(page, widths, others=True):
     """What is wrong on screens of these widths, from wide to narrow; `others` as for axe_problems.
 
-    Axe looks at the article's colours again only where it shows others than on the screens before.
-    The narrowest that is used, of 320 px, has those of a phone: there only the sides are looked at.
+    Axe looks at colours again only where a screen shows others than those before. The narrowest
+    that is used, of 320 px, has those of a phone: there only the sides are looked at.
     """
     wrong, seen = [], set()
     for width in widths:
         resize(page, width)
         found = overflow_problems(page)
         if width > 320:
-            now = colours(page)
-            known = now <= seen
-            if others:  # all at once where nothing is left out: axe reads the page anew each time
-                found += axe_problems(page, colours=not known)
-            if known or not others:
-                found += axe_problems(page, others=False, without="article" if known else None)
-            seen |= now
+            found += axe_problems(page, others=others, seen=seen)
         wrong += [f"{width} px: {problem}" for problem in found]
     return wrong
 
