@@ -215,6 +215,15 @@ def test_axe_leaves_the_page_as_it_was_and_can_look_at_colours_alone(opened):
     assert page.content() == before
 
 
+def test_axe_gets_three_texts_of_each_look_and_the_page_stays_as_it_was(opened):
+    other = FAINT.replace("#fff", "#eee").replace("Faint", "On grey")
+    page, _ = opened(5 * FAINT + other)
+    page.evaluate("window.before = [...document.querySelectorAll('article *')]")
+    assert len(checks.axe_problems(page, others=False)) == 4
+    assert page.evaluate("before.every(e => e.isConnected && e.textContent)")
+    assert page.evaluate("document.querySelectorAll('article *').length === before.length")
+
+
 def test_broken_links_and_anchors_are_found(site, tmp_path):
     copy = tmp_path / "site"
     for name in checks.pages(site):
