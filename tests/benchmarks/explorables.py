@@ -30,7 +30,7 @@ card: the median, and what 95 % of {inputs} inputs stay below; then the same wit
 throttled by four. The wait for the next picture of the screen, up to 17 ms, is included. Then \
 what is loaded when the reader comes near, networks and pictures included; before, it is \
 {before:.0f} kB, for all explorables of a page together. Memory is that of the page's objects, \
-garbage collected, before and after use for {minutes:g} minutes with an input every {pause:g} \
+garbage collected, before and after {minutes:g} min of use with an input every {pause:g} \
 milliseconds, all of them side by side. A computer of {cores} \
 cores is busy at a load of {cores}; when the times had been taken it was {load:.0f}.
 
