@@ -160,6 +160,8 @@ LEAVE_THREE_OF_EACH = """seen => {
     count.set(looks[i], before + 1);
     for (; before < 3 && e; e = e.parentElement) keep.add(e);
   });
+  for (const e of document.querySelectorAll('[data-explorable], [data-explorable] *'))
+    for (let up = e; up && !keep.has(up); up = up.parentElement) keep.add(up);
   const emptied = all.filter(e => !keep.has(e) && keep.has(e.parentElement)
     && !e.matches('style, script')).map(
       e => [e, [...e.childNodes], e.getAttribute('style'), e.offsetHeight]);

@@ -224,6 +224,15 @@ def test_axe_gets_three_texts_of_each_look_and_the_page_stays_as_it_was(opened):
     assert page.evaluate("document.querySelectorAll('article *').length === before.length")
 
 
+def test_an_explorable_that_wakes_while_axe_looks_finds_its_parts(opened):
+    page, _ = opened(
+        9 * FAINT + f"<p>before <span>{5 * '<i data-explorable=x><b>x</b></i>'}</span>"
+    )
+    page.evaluate(checks.LEAVE_THREE_OF_EACH, [])
+    assert page.locator("[data-explorable] b").count() == 5
+    assert page.evaluate("document.body.textContent").count("Faint") < 9
+
+
 def test_broken_links_and_anchors_are_found(site, tmp_path):
     copy = tmp_path / "site"
     for name in checks.pages(site):
