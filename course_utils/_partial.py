@@ -29,9 +29,8 @@ from course_utils._shared import layer_calls
 def partial_pass(model, image_shape, patch, stride):
     """Return a function that occludes images, or None if `model` has to run as a whole.
 
-    The function takes an image (H, W, C) and a fill (H, W, C), and returns the model's outputs for
-    the image, (1, K), and a function that takes a batch of `patch_places`, int (B, 2), and returns
-    the outputs for those, (B, K).
+    The function takes an image (H, W, C), a fill (H, W, C) and batches of `patch_places`, int
+    (B, 2) each. It yields the model's outputs for the image, (1, K), then for each batch, (B, K).
     """
 
     def make():
@@ -102,10 +101,12 @@ def _compile(model, steps, stride):
         autograph=False,
     )
 
-    def occlude(image, fill):
+    def occlude(image, fill, batches):
         image, fill = tf.constant(image), tf.constant(fill)
         whole, *maps = run_once(image)
-        return whole.numpy(), lambda places: run_windows(fill, maps, tf.constant(places)).numpy()
+        yield whole.numpy()
+        for places in batches:
+            yield run_windows(fill, maps, tf.constant(places)).numpy()
 
     return occlude
 

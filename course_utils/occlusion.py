@@ -113,16 +113,14 @@ def occlusion_map(
     covers = np.zeros(images.shape[1:3], np.float32)
     for row, column in places:
         covers[row : row + patch, column : column + patch] += 1
-    batch_size = min(batch_size, len(places))
-    occlude = partial_pass(scores, image_shape, patch, stride)
-    occlude = occlude or _whole_pass(scores, patch, batch_size)
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    occlude = partial_pass(scores, image_shape, patch, stride) or _whole_pass(scores, patch)
     bar = tqdm(total=len(images) * len(places), disable=not progress, unit="image")
     for n, image in enumerate(images):
-        found, outputs = occlude(image, fill)
-        whole = of_target(found, targets[n : n + 1], score)
-        for start in range(0, len(places), batch_size):
-            some = places[start : start + batch_size]
-            left = of_target(outputs(some), np.full(len(some), targets[n]), score)
+        outputs = occlude(image, fill, batches)
+        whole = of_target(next(outputs), targets[n : n + 1], score)
+        for some, found in zip(batches, outputs, strict=True):
+            left = of_target(found, np.full(len(some), targets[n]), score)
             for (row, column), drop in zip(some, whole - left, strict=True):
                 heatmaps[n, row : row + patch, column : column + patch] += drop
             bar.update(len(some))
@@ -130,23 +128,24 @@ def occlusion_map(
     return heatmaps / covers
 
 
-def _whole_pass(model, patch, batch_size):
+def _whole_pass(model, patch):
     """Return what `partial_pass` does, for any model: it runs for every place as a whole."""
     run = forward(model)
 
-    def occlude(image, fill):
+    def occlude(image, fill, batches):
         # Covered and uncovered again: it takes longer to get new memory for every batch, or to
-        # hand one over to TensorFlow.
-        copies, tensor = _one_memory((batch_size, *image.shape))
+        # hand one over to TensorFlow. The last copy is never covered and rides in the first
+        # batch: a pass of its own costs as much as several images of a batch.
+        most = max(map(len, batches))
+        copies, tensor = _one_memory((most + 1, *image.shape))
         copies[:] = image
-
-        def outputs(places):
+        for number, places in enumerate(batches):
             _cover(copies, fill, places, patch)
-            found = run(tensor[: len(places)]).numpy()
+            found = run(tensor[: len(places) + (number == 0)]).numpy()
             _cover(copies, image, places, patch)
-            return found
-
-        return run(image[np.newaxis]).numpy(), outputs
+            if number == 0:
+                yield found[-1:]
+            yield found[: len(places)]
 
     return occlude
 
