@@ -35,16 +35,15 @@ KERNELS = {
         "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
     },
 }
-# The quick part: each kernel, number of threads and batch size at least once.
+# The quick part: each kernel, number of threads and batch size once. make test is without oneDNN.
 QUICK = [
-    ("without oneDNN", 1, 7),
     ("oneDNN", 2, 1),
     ("oneDNN, AVX2", 1, 64),
     ("oneDNN, SSE4.1", 2, 7),
 ]
-# These look at files, processes and a class's grades, whose arithmetic is nobody's.
+# These look at files, processes, settings and a class's grades, whose arithmetic is nobody's.
 NO_ARITHMETIC = ("book", "build", "contributing", "data_build", "environment", "keras_vis")
-NO_ARITHMETIC += ("memory", "notebooks", "package", "quiz", "scatter", "workflow")
+NO_ARITHMETIC += ("memory", "notebooks", "package", "quiz", "scatter", "user_settings", "workflow")
 CLASSROOM = ("answers", "class", "clean", "collecting", "grading", "handing_on", "hostile")
 CLASSROOM += ("judge", "labs", "look", "open", "regrading")
 
