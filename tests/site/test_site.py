@@ -116,6 +116,7 @@ def test_page_as_a_file(name, site):
 def test_the_button_back_to_the_top_can_be_read(theme, base, open_tab):
     page = open_tab(theme, 390)
     checks.visit(page, f"{base}/book/glossary.html")
+    none(checks.theme_problems(page, theme))
     page.mouse.wheel(0, 3000)
     page.wait_for_function("window.scrollY >= 3000")
     page.mouse.wheel(0, -200)  # it comes when the reader turns back
