@@ -49,7 +49,7 @@ UNSIGNED = ("saliency", "SmoothGrad", "Grad-CAM")
 
 
 def explain_photo(photo, target=None, *, classifier=None, save=None):
-    """Explain one answer of an ImageNet network by every method of the course, in one figure.
+    """Explain one answer of an ImageNet network by seven methods of the course, in one figure.
 
     Parameters
     ----------
