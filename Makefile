@@ -55,7 +55,7 @@ env: .venv/ready
 	make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Making the environment in .venv (some 4 GB, a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --no-compile --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements.lock --no-compile
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@mkdir -p .venv/npm && cp book/package.json book/package-lock.json book/.npmrc .venv/npm/
@@ -86,7 +86,7 @@ tests-env: .venv/tests-ready
 
 .venv/tests-ready: tests/requirements.lock .venv/ready
 	@echo "Adding what the tests need to .venv (0.7 GB, a minute, once) ..."
-	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r $< --no-compile
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
