@@ -143,24 +143,25 @@ def max_sensitivity(explain, model, images, targets, *, radius=0.02, samples=10,
     Raises
     ------
     ValueError
-        If an argument does not fit.
+        If an argument does not fit, or a map is not of the size of its image or not finite.
 
     References
     ----------
     Yeh et al., On the (In)fidelity and Sensitivity of Explanations (2019), section 4.
     """
-    count = len(check_images(model, images))
+    shape = check_images(model, images).shape[:3]
+    count = len(images)
     check_targets(model, targets, count)
     check_whole("samples", samples, 1)
     check_whole("seed", seed, 0)
     if not 0 < radius < np.inf:
         raise ValueError(f"radius must be a positive number, got {radius!r}.")
     images, rng = np.asarray(images, np.float32), np.random.default_rng(seed)
-    heatmaps = np.asarray(explain(model, images, targets), np.float64)
+    heatmaps = check_heatmaps(explain(model, images, targets), shape)
     most = np.zeros(count)
     for _ in range(samples):
         noise = rng.uniform(-radius, radius, images.shape[1:]).astype(np.float32)
-        change = explain(model, images + noise, targets) - heatmaps
+        change = check_heatmaps(explain(model, images + noise, targets), shape) - heatmaps
         most = np.maximum(most, np.linalg.norm(change.reshape(count, -1), axis=1))
     size = np.linalg.norm(heatmaps.reshape(count, -1), axis=1)
     return np.divide(most, size, out=np.where(most > 0, np.inf, 0.0), where=size > 0)
@@ -293,14 +294,19 @@ def check_explained(model, images, targets, heatmaps):
     """Return images, targets and heatmaps that fit each other, or say what is wrong."""
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
+    return images, targets, check_heatmaps(heatmaps, images.shape[:3])
+
+
+def check_heatmaps(heatmaps, shape):
+    """Return heat maps as float64 (N, H, W) of this shape, or say what is wrong with them."""
     heatmaps = np.asarray(heatmaps, np.float64)
-    if heatmaps.shape != images.shape[:3]:
+    if heatmaps.shape != shape:
         raise ValueError(
-            f"heatmaps must have shape {images.shape[:3]}, one for each image and of its size, "
+            f"heatmaps must have shape {shape}, one for each image and of its size, "
             f"got {heatmaps.shape}."
         )
     check_finite("heatmaps", heatmaps)
-    return images, targets, heatmaps
+    return heatmaps
 
 
 def check_finite(name, heatmaps):

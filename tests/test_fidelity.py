@@ -244,3 +244,23 @@ def test_the_sensitivity_of_what_does_not_fit_is_refused(changed, message):
     arguments = {"images": IMAGES, "targets": TARGETS}
     with pytest.raises(ValueError, match=message):
         metrics.max_sensitivity(slope_map, MODEL, **arguments | changed)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda maps: np.where(maps > 0, np.nan, maps), "heatmaps must be finite"),
+        (lambda maps: maps / 0, "heatmaps must be finite"),
+        (lambda maps: maps[:, np.newaxis], r"must have shape \(3, 6, 8\), .* got \(3, 1, 6, 8\)"),
+        (lambda maps: maps[:2], r"must have shape \(3, 6, 8\), .* got \(2, 6, 8\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_the_sensitivity_of_maps_that_do_not_fit_is_refused_not_the_best(noisy, changed, message):
+    def explain(model, images, targets):
+        maps = slope_map(model, images, targets)
+        return maps if noisy and (images == IMAGES).all() else changed(maps)
+
+    with pytest.raises(ValueError, match=message):
+        metrics.max_sensitivity(explain, MODEL, IMAGES, TARGETS)
