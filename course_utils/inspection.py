@@ -72,7 +72,8 @@ def receptive_fields(model):
     ------
     ValueError
         For a model that is not built or does not take images, and for a layer whose field is not
-        defined here (upsampling, attention, a nested model), which it names.
+        defined here (upsampling, attention, a nested model) or depends on an image size that the
+        model leaves open ("same" padding, global pooling); it names the layer.
 
     References
     ----------
@@ -88,7 +89,7 @@ def receptive_fields(model):
             "receptive fields are defined for a model with one input of images (N, height, "
             f"width, channels); this one takes {shape}."
         )
-    image_size = np.array([n or 0 for n in _rows_and_columns(shape, first)])
+    image_size = _rows_and_columns(shape, first)
     # A field is (size, stride, start), each an array of (rows, columns).
     fields = {id(model.inputs[0]): (np.array([1, 1]), np.array([1, 1]), np.array([0, 0]))}
     rows = []
@@ -168,7 +169,12 @@ def _field_after(layer, field, input_size, image_size):
     """The field behind a layer whose inputs have `input_size`, rows and columns."""
     size, stride, start = field
     if isinstance(layer, _SEES_ALL) or not stride.any():
-        return image_size, np.array([0, 0]), np.array([0, 0])
+        if None in image_size:
+            raise ValueError(
+                f"layer {layer.name!r} sees the whole image, whose size this model leaves open. "
+                "Build the model with a fixed image size."
+            )
+        return np.array(image_size), np.array([0, 0]), np.array([0, 0])
     if isinstance(layer, _SEES_A_POINT + _JOINS):
         return field
     if _is_operation(layer, _POINT_OPERATIONS + _JOINING_OPERATIONS):

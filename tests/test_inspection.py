@@ -175,6 +175,18 @@ def test_same_padding_of_an_open_size_is_refused():
         inspection.receptive_fields(model)
 
 
+@pytest.mark.parametrize("size", [(None, None), (8, None)])
+@pytest.mark.parametrize("pool", [layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+def test_the_whole_of_an_open_size_is_refused(size, pool):
+    image = keras.Input((*size, 1))
+    maps = layers.Conv2D(2, 3, name="conv")(image)
+    fields = inspection.receptive_fields(keras.Model(image, maps))
+    assert fields[-1].size == (3, 3), "what does not ask for the size is told"
+    model = keras.Model(image, layers.Dense(2)(pool(name="pool")(maps)))
+    with pytest.raises(ValueError, match=r"'pool' sees the whole image.*fixed image size"):
+        inspection.receptive_fields(model)
+
+
 def test_a_model_of_vectors_has_no_receptive_fields():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
     with pytest.raises(ValueError, match="one input of images"):
