@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.patches import Polygon
 
 from course_utils._groups import check_map, group_name, group_styles
+from course_utils._shared import channels_first, layer_calls, maps_first
 from course_utils.inspection import layer_table
 
 MAGNITUDE = "magma"
@@ -111,8 +112,8 @@ def show_architecture(model, ax=None):
 
     A block with rows and columns is a slab: its height is the height of the feature maps and
     its thickness grows with the logarithm of their number. A vector is a bar. Above each block
-    stands its shape, below it what the layer is and how many parameters it has. Needs no
-    program besides matplotlib.
+    stands its shape as the layer has it, so that channels may come first; below it what the layer
+    is and how many parameters it has. Needs no program besides matplotlib.
 
     Raises ValueError if the model is not built, does not take images, or has more than 24
     layers, which no drawing of this kind shows well.
@@ -128,10 +129,15 @@ def show_architecture(model, ax=None):
         )
     blocks = [("input", tuple(shape[1:]), None)]
     blocks += [(row.kind, row.output_shape[1:], row.parameters) for row in rows]
+    first = [
+        channels_first(model),
+        *(maps_first(model, layer) for layer, _, _ in layer_calls(model)),
+    ]
+    slabs = [_channels_behind(size, f) for (_, size, _), f in zip(blocks, first, strict=True)]
     if ax is None:
         _, ax = plt.subplots(figsize=(1.15 * len(blocks), 3.4), layout="constrained")
     for x, (kind, size, parameters) in enumerate(blocks):
-        top = _draw_block(ax, x, kind, size, tallest=shape[1])
+        top = _draw_block(ax, x, kind, slabs[x], tallest=slabs[0][0])
         ax.text(x, top + 0.04, " × ".join(map(str, size)), ha="center", va="bottom", fontsize=9)
         count = f"\n{parameters:,}" if parameters else ""
         ax.text(x, -0.72, _SHORT.get(kind, kind) + count, ha="center", va="top", fontsize=8.5)
@@ -145,6 +151,11 @@ def show_architecture(model, ax=None):
 # Okabe and Ito's colours, which readers with colour-blindness can tell apart.
 _COLOURS = {"Conv": "#0072B2", "Pool": "#E69F00", "Dense": "#CC79A7", "input": "#FFFFFF"}
 _SHORT = {"MaxPooling2D": "MaxPool2D", "GlobalAveragePooling2D": "GlobalAvg"}
+
+
+def _channels_behind(size, first):
+    """The size of a layer's output as (H, W, C), of a vector as it is."""
+    return (*size[1:], size[0]) if first and len(size) == 3 else size
 
 
 def _draw_block(ax, x, kind, size, tallest):

@@ -64,6 +64,43 @@ def test_the_architecture_is_drawn_where_the_caller_says():
     assert plots.show_architecture(models.digits_cnn(), ax=axis) is axis
 
 
+def a_chain(data_format):
+    """Oblong maps, more of them from layer to layer, and a vector."""
+    options = {"data_format": data_format}
+    first = data_format == "channels_first"
+    return keras.Sequential(
+        [
+            keras.Input((3, 20, 12) if first else (20, 12, 3)),
+            layers.Conv2D(8, 3, **options),
+            layers.BatchNormalization(axis=1 if first else -1),
+            layers.ReLU(),
+            layers.MaxPooling2D(2, **options),
+            layers.Conv2D(32, 3, **options),
+            layers.Flatten(**options),
+            layers.Dense(2),
+        ]
+    )
+
+
+def test_channels_first_draws_the_slabs_of_its_twin_and_names_its_own_shapes():
+    first, last = (plots.show_architecture(a_chain(f"channels_{w}")) for w in ("first", "last"))
+    slabs = [[patch.get_xy() for patch in axis.patches] for axis in (first, last)]
+    assert len(slabs[0]) == len(slabs[1]) == 6 * 3 + 2
+    for one, other in zip(*slabs, strict=True):
+        np.testing.assert_allclose(one, other)
+    assert "8 × 18 × 10" in [text.get_text() for text in first.texts]
+    assert "18 × 10 × 8" in [text.get_text() for text in last.texts]
+
+
+def test_maps_that_are_moved_on_the_way_are_drawn_as_high_as_they_are():
+    image = keras.Input((20, 12, 3))
+    maps = layers.Conv2D(8, 3, data_format="channels_first")(layers.Permute((3, 1, 2))(image))
+    axis = plots.show_architecture(keras.Model(image, maps))
+    fronts = [patch.get_xy() for patch in axis.patches[::3]]
+    heights = [np.ptp(front[:, 1]) for front in fronts]
+    np.testing.assert_allclose(heights, 1.1 * np.sqrt(np.array([20, 20, 18]) / 20))
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
