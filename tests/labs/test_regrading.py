@@ -30,7 +30,8 @@ def marked(cell, grade_id, points=None, solution=False):
 
 def lab():
     """Two tasks of 2 points, and an open question of 4."""
-    cells = [new_markdown_cell("# Lab: Small")]
+    imports = "from types import SimpleNamespace\n\nlabs = SimpleNamespace(variant=print)\nlabs.variant(0)"
+    cells = [new_markdown_cell("# Lab: Small"), marked(new_code_cell(imports), "imports")]
     for name, factor in (("double", 2), ("triple", 3)):
         stub = (
             f"def {name}(x):\n    ### BEGIN SOLUTION\n    return {factor} * x\n    ### END SOLUTION"
@@ -322,3 +323,20 @@ def test_every_file_is_named_and_none_is_a_formula(course):
     assert not any(line.startswith(("+", "=")) for line in table(top).splitlines())
     grade.tabulate(top / "out")
     assert "'+Di,small,4" in table(top)
+
+
+def test_what_was_handed_out_with_another_number_than_is_graded_is_noted(course):
+    top, blank, _ = course
+    hand_in(top, "Dee", release.with_variant(blank, 2))
+    unmarked = nbformat.from_dict(blank)
+    for cell in unmarked.cells:
+        cell.metadata.pop("nbgrader", None)
+    nbformat.write(unmarked, top / "in" / "Bo" / "small.ipynb")
+    notes = {student: row["note"] for student, row in again(top, variants=2).items()}
+    assert "handed out as number 0, and graded as number 2" in notes["Ann"]
+    assert "handed out as number 0, and graded as number 2" in notes["Bo"]
+    assert "number" not in notes["Dee"]
+    rows = again(top, variants={"Ann": 0})
+    notes = {student: row["note"] for student, row in rows.items()}
+    assert "number" not in notes["Ann"]
+    assert "handed out as number 2, and graded as number 0" in notes["Dee"]

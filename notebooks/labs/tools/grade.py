@@ -157,6 +157,9 @@ def grade(
             return submission, refused(notebook, "Nothing could be graded."), ""
         if number is None:
             notes.append("not in the table of variants, and graded as variant 0")
+        handed_out = release.number_in(submission.cells)
+        if handed_out not in (None, number or 0):
+            notes.append(f"handed out as number {handed_out}, and graded as number {number or 0}")
         submission = submission._replace(note="; ".join(filter(None, [submission.note, *notes])))
         cells = [(c.cell_type, c.source, c.get("attachments")) for c in notebook.cells]
         digest = hashlib.sha256(json.dumps([cells, tools]).encode()).hexdigest()
