@@ -142,6 +142,8 @@ def attack_explanation(
     check_whole("steps", steps, 1)
     check_whole("batch_size", batch_size, max(samples, 1))
     check_whole("seed", seed, 0, 2**31 - 1)
+    if score == "logit":
+        _check_classes(model, images[:batch_size])
     lowest, highest = _bounds(images, epsilon, low, high)
     region = _check_goal(goal, region, images.shape[:3])
     numbers = {"tolerance": tolerance, "top": top, "step_size": step_size, "noise": noise}
@@ -164,6 +166,20 @@ def attack_explanation(
             found[some] = _search(look, goal, *parts_of_some, numbers, tf.constant(seed)).numpy()
             bar.update(len(found[some]))
     return _judge(model, images, found, targets, score, tolerance, batch_size)
+
+
+def _check_classes(model, images):
+    """Raise ValueError where the outputs are labels of their own, of which several may hold."""
+    answers = plain(model)
+    if answers.outputs[0].shape[-1] == 1 or score_model(model, "logit") is answers:
+        return
+    sums = np.sum(np.float32(answers(images, training=False)), axis=1)
+    if np.abs(sums - 1).max() > 0.01:
+        raise ValueError(
+            f"the outputs of {model.name} do not add up to 1: they are labels, not classes. Attack "
+            "one label k, the class 1 of z = logit_model(model); keras.Model(z.inputs, "
+            "keras.ops.sigmoid(z.outputs[0][:, k : k + 1]))."
+        )
 
 
 def _judge(model, images, found, targets, score, tolerance, batch_size):
@@ -411,7 +427,9 @@ def randomize_layers(model, *, top=None, down_to=None, only=None, seed=0):
             "Functional model of layers that have a get_config, without LoRA or quantisation."
         ) from error
     for index, layer in enumerate(flat_layers(copy)):
-        if index in chosen and layer.weights:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with constants made of its weights
+        elif index in chosen and layer.weights:
             config = _reseed(layer.get_config(), np.random.default_rng([seed, index]))
             fresh = type(layer).from_config(config)
             fresh.build_from_config(layer.get_build_config())
@@ -424,7 +442,8 @@ def _choose(model, top, down_to, only):
     if [top, down_to, only].count(None) != 2:
         raise ValueError("give one of top, down_to and only.")
     flat = flat_layers(model)
-    weighty = [i for i, layer in enumerate(flat) if layer.weights]
+    measured = keras.layers.Normalization  # its weights were not learned
+    weighty = [i for i, x in enumerate(flat) if x.weights and not isinstance(x, measured)]
     if top is not None:
         check_whole("top", top, 1, len(weighty))
         return weighty[-top:]

@@ -63,7 +63,7 @@ def grad_cam(model, images, targets, *, layer=None, score="logit", batch_size=64
 
     Notes
     -----
-    The detail is that of the feature maps: with 7 × 7 of them, each covers a 32nd of the image's
+    The detail is that of the feature maps: a cell of a map of 7 × 7 covers a seventh of the image's
     height and width, and what lies between is interpolated. A cell of the map is taken for the
     square of pixels that it covers, where "same" padding puts it; libraries that stretch from
     corner to corner (tf-keras-vis) shift what lies near the edges outwards by half a cell.
@@ -118,8 +118,8 @@ def grad_cam_plus_plus(model, images, targets, *, layer=None, score="logit", bat
 
 def _plus_plus(maps, gradients):
     whole = tf.reduce_sum(maps, axis=(1, 2), keepdims=True)
-    below = 2 * gradients**2 + whole * gradients**3
-    alpha = tf.math.divide_no_nan(gradients**2, below)
+    # The paper's g² / (2g² + whole g³), where g² cancels: of an unlikely class it would underflow.
+    alpha = tf.math.divide_no_nan(1.0, 2 + whole * gradients)
     weights = tf.reduce_sum(alpha * tf.nn.relu(gradients), axis=(1, 2), keepdims=True)
     return tf.reduce_sum(weights * maps, axis=-1)
 

@@ -46,9 +46,9 @@ def pointing_game(heatmaps, masks):
 def mass_inside(heatmaps, masks):
     """Return the share of each heat map's positive values that lies on the object, float64 (N,).
 
-    Negative values count as none. A constant map, which prefers no place, scores the object's
-    share of the area. A map without positive values, which names no place, has no share to speak
-    of: by convention it scores 0, so that to be silent does not pay.
+    Negative values count as none. A constant map, all zeros included, prefers no place and scores
+    the object's share of the area. Any other map without positive values has no share to speak of
+    and scores 0 by convention.
 
     Parameters and errors are those of `pointing_game`.
 
@@ -254,7 +254,8 @@ def deletion_curve(
 
     References
     ----------
-    Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation (2018), section 4.
+    Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box
+    Models (2018), section 4.
     """
     images, targets, heatmaps = check_explained(model, images, targets, heatmaps)
     filled = np.broadcast_to(check_fill(fill, images.shape[1:], model=model), images.shape)

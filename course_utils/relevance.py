@@ -71,8 +71,11 @@ def relevance_map(
     Returns
     -------
     float32 (N, H, W)
-        Signed, and summed over channels. Where no bias takes a share, a map adds up to the logit,
-        except by the gamma rule where a unit is exactly 0, and by large epsilons.
+        Signed, and summed over channels. Where no bias takes a share, a map adds up to the logit
+        if each unit has contributions of the signs that its rule asks for. By "z-plus" a unit
+        without a positive one hands on nothing; by "alpha2-beta1" one without a negative hands on
+        twice its relevance, and one without a positive the opposite of it; by "gamma" one that is
+        exactly 0 hands on nothing; a large epsilon keeps a part.
 
     Raises
     ------
@@ -92,7 +95,8 @@ def relevance_map(
     ----------
     Bach et al., On Pixel-wise Explanations for Non-Linear Classifier Decisions by Layer-wise
     Relevance Propagation (2015); Montavon et al., Layer-Wise Relevance Propagation: An Overview
-    (2019); Anders et al., Software for Dataset-wide XAI: Zennit, CoRelAy and ViRelAy (2021).
+    (2019); Anders et al., Software for Dataset-wide XAI: From Local Explanations to Global Insights
+    with Zennit, CoRelAy, and ViRelAy (2021).
     """
     images = check_images(model, images)
     targets = check_targets(model, targets, len(images))
@@ -335,6 +339,7 @@ def _through_turned(layer, maps, norm, rules, first):
 def _add(layer, inputs, rules):
     """Add up, and share out by what was added."""
     epsilon = 0.0 if rules.dense == "zero" else STABILIZER
+    inputs = _each_by_itself(inputs)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         total = _float32(layer(inputs) if isinstance(layer, keras.Layer) else layer(*inputs))
@@ -348,10 +353,16 @@ def _add(layer, inputs, rules):
 
 def _move(layer, inputs):
     """Move numbers, and their relevance the same way back."""
+    inputs = _each_by_itself(inputs)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         moved = _float32(layer(inputs if inputs[1:] else inputs[0]))
     return [moved], lambda shares: tape.gradient(moved, inputs, shares[0])
+
+
+def _each_by_itself(inputs):
+    """The inputs as so many tensors: one that comes twice would get the whole slope twice."""
+    return [tf.identity(x) for x in inputs]
 
 
 def _float32(tensor):

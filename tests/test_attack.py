@@ -581,6 +581,40 @@ def test_what_cannot_be_randomised_is_refused(options, message):
         randomize_layers(nested(), **options)
 
 
+def test_a_copy_normalises_as_the_network_has_measured():
+    measure = layers.Normalization()
+    points = np.random.default_rng(0).normal(5, 3, (50, 4)).astype(np.float32)
+    measure.adapt(points)
+    first, last = layers.Dense(3, name="first"), layers.Dense(2, name="last")
+    model = keras.Sequential([keras.Input((4,)), measure, first, last])
+    copy = randomize_layers(model, only="last")
+    assert changed(model, copy) == {"last"}
+    before, after = (
+        keras.Model(net.inputs, net.get_layer("first").output).predict(points, verbose=0)
+        for net in (model, copy)
+    )
+    np.testing.assert_allclose(before, after, atol=1e-6)
+    assert changed(model, randomize_layers(model, top=2)) == {"first", "last"}
+    with pytest.raises(ValueError, match="from 1 to 2"):  # the other has measured, not learned
+        randomize_layers(model, top=3)
+
+
+def test_labels_of_which_several_may_hold_are_refused_and_one_is_attacked():
+    keras.utils.set_random_seed(0)
+    head = layers.Dense(6, activation="sigmoid")
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), head]
+    )
+    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    with pytest.raises(ValueError, match="they are labels, not classes"):
+        attack_explanation(model, images, 2, epsilon=0.1, steps=5)
+    z = models.logit_model(model)
+    label = keras.Model(z.inputs, keras.ops.sigmoid(z.outputs[0][:, 2:3]))
+    attack = attack_explanation(label, images, 1, epsilon=0.1, steps=5, low=0, high=1)
+    outputs = model.predict(np.concatenate([images, attack.images]), verbose=0)[:, 2]
+    np.testing.assert_allclose(outputs, [*attack.before, *attack.after], atol=1e-5)
+
+
 def test_a_network_that_cannot_be_copied_is_refused():
     class Own(keras.Model):
         def __init__(self):

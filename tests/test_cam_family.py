@@ -31,8 +31,8 @@ def network(activation="softmax", head=4):
     )
 
 
-def parts(model, layer, target, images=IMAGES):
-    """A layer's maps and the gradient of the target's logit by them, float64 (N, h, w, K)."""
+def parts(model, layer, target, images=IMAGES, activation=tf.identity):
+    """A layer's maps and the gradient of the target's score by them, float64 (N, h, w, K)."""
     head = model.layers[-1]
     front = keras.Model(model.inputs[0], model.get_layer(layer).output)
     maps = tf.constant(front(images))
@@ -41,7 +41,7 @@ def parts(model, layer, target, images=IMAGES):
         x = maps
         for later in model.layers[model.layers.index(model.get_layer(layer)) + 1 : -1]:
             x = later(x)
-        score = (x @ head.kernel + head.bias)[:, target]
+        score = activation(x @ head.kernel + head.bias)[:, target]
     return maps.numpy().astype(float), tape.gradient(score, maps).numpy().astype(float)
 
 
@@ -85,6 +85,17 @@ def test_it_is_the_formula_of_its_paper(explain, formula, layer):
     found = explain(model, IMAGES, 2, layer=layer)
     pairs = zip(*parts(model, layer, 2), strict=True)
     expected = np.array([finished(formula(*pair).astype(np.float32)) for pair in pairs])
+    assert expected.max() == 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_plus_plus_of_a_class_that_is_next_to_impossible():
+    model = network()
+    model.layers[-1].bias.assign([60.0, 0.0, 0.0, 0.0])
+    assert 0 < model.predict(IMAGES, verbose=0)[:, 2].max() < 1e-22
+    found = grad_cam_plus_plus(model, IMAGES, 2, layer="late", score="probability")
+    pairs = zip(*parts(model, "late", 2, activation=tf.nn.softmax), strict=True)
+    expected = np.array([finished(1e25 * plus_plus(*pair)) for pair in pairs])
     assert expected.max() == 1
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -30,6 +30,25 @@ def three_units():
     return model, np.array([3.0, 1.0], np.float32).reshape(1, 1, 2, 1)
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda x: kl.Concatenate()([x, x, x]),
+        lambda x: kl.Add()([x, x]),
+        lambda x: x + x,
+    ],
+    ids=["grey as colours", "Add", "+"],
+)
+def test_a_tensor_that_is_taken_twice_has_its_relevance_once(twice):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((6, 6, 1))
+    x = kl.Conv2D(4, 3, activation="relu", use_bias=False)(twice(images))
+    model = keras.Model(images, kl.Dense(2, use_bias=False)(kl.Flatten()(x)))
+    some = np.random.default_rng(0).random((3, 6, 6, 1), np.float32)
+    total = relevance_map(model, some, 1, rule="zero").sum(axis=(1, 2))
+    np.testing.assert_allclose(total, model.predict(some, verbose=0)[:, 1], rtol=1e-4)
+
+
 def every_kind(bias=False, seed=0):
     """A network of every kind of layer there is a rule for."""
     keras.utils.set_random_seed(seed)
