@@ -187,7 +187,8 @@ class _Scores(layers.Layer):
 def score_model(model, score):
     """Return the model that gives the scores to explain: its logits, or its output as it is.
 
-    The output is a probability where the model ends in a softmax or sigmoid. It takes float images (N, H, W, C), whatever `model` takes, and gives one tensor.
+    The output is a probability where `model` ends in a softmax or sigmoid. The model returned takes
+    float images (N, H, W, C), whatever `model` takes, and gives one tensor.
     """
     if score == "logit":
         return logit_model(plain(model))
