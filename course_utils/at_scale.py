@@ -23,7 +23,7 @@ import course_utils
 from course_utils import _store
 from course_utils._arrays import centre_square, check_whole
 from course_utils._scores import predict, score_model
-from course_utils._shared import check_images, check_targets
+from course_utils._shared import channels_first, check_images, check_targets
 from course_utils.datasets import load_photo
 from course_utils.models import ImageClassifier, imagenet_classifier, load_trained
 
@@ -59,8 +59,8 @@ def explain_dataset(
         A str is the name of a network that the course ships, or the path of a ``.keras`` file.
     images : array, memory map, Zarr or Dask array (N, H, W, C), or path of a folder
         As the model takes them. Of a folder, the JPEG, PNG and WebP files in the order of their
-        names: the centre square of each at the model's size, in 0..1; for an ImageClassifier as
-        its `preprocess` makes them.
+        names: the centre square of each at the model's size, which has to be a square's, in 0..1;
+        for an ImageClassifier as its `preprocess` makes them.
     out : str or path
         The folder, a Zarr group. One that holds explanations of another model, of other images or
         with other settings is refused.
@@ -200,8 +200,15 @@ def _prepared(prepare, pictures):
 
 
 def _squares(model, photo):
-    size = model.inputs[0].shape[1]
-    return np.float32(centre_square(photo, size))[np.newaxis] / 255
+    first, shape = channels_first(model), tuple(model.inputs[0].shape[1:])
+    sizes = [size or "any" for size in (shape[1:] if first else shape[:2])]
+    if sizes == ["any", "any"] or sizes != 2 * sizes[:1]:
+        raise ValueError(
+            "the pictures of a folder are cut to squares of the model's size, and this model takes "
+            f"{' × '.join(map(str, sizes))} pixels. Cut or resize them yourself, and pass an array."
+        )
+    square = np.float32(centre_square(photo, sizes[0]))[np.newaxis] / 255
+    return np.moveaxis(square, -1, 1) if first else square
 
 
 def _files(folder):

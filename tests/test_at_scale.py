@@ -111,6 +111,57 @@ def test_a_folder_of_pictures_goes_by_their_names(tmp_path):
         explain_dataset(mean, model, folder, tmp_path / "x", chunk=2)
 
 
+def of_size(rows, columns, data_format="channels_last"):
+    """A network that takes photos of a size."""
+    first = data_format == "channels_first"
+    options = {"data_format": data_format}
+    return keras.Sequential(
+        [
+            keras.Input((3, rows, columns) if first else (rows, columns, 3)),
+            keras.layers.Conv2D(2, 3, **options),
+            keras.layers.GlobalAveragePooling2D(**options),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def a_picture(folder):
+    """A folder with one picture: 20 × 16 pixels, whose middle square is 16 × 16."""
+    folder.mkdir()
+    pixels = np.random.default_rng(2).integers(0, 256, (16, 20, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    return folder, np.float32(pixels[np.newaxis, :, 2:18]) / 255
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_is_prepared_for_channels_first_as_well(tmp_path, first):
+    folder, square = a_picture(tmp_path / "pictures")
+    model = of_size(16, 16, "channels_first" if first else "channels_last")
+    given = []
+
+    def keep(model, images, targets):
+        given.append(images)
+        return images.sum(axis=1 if first else -1)
+
+    store = explain_dataset(keep, model, folder, tmp_path / "x", targets=0)
+    np.testing.assert_array_equal(given[0], np.moveaxis(square, -1, 1) if first else square)
+    np.testing.assert_allclose(store["heatmaps"][:], square.sum(axis=-1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(
+    ("size", "words"), [((None, None), "any × any"), ((8, None), "8 × any"), ((8, 6), "8 × 6")]
+)
+def test_a_folder_for_a_network_of_no_square_is_refused(tmp_path, data_format, size, words):
+    folder, _ = a_picture(tmp_path / "pictures")
+    with pytest.raises(ValueError, match=f"cut to squares .* takes {words} pixels"):
+        explain_dataset(counted, of_size(*size, data_format), folder, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    vectors = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="takes 8 pixels"):
+        explain_dataset(counted, vectors, folder, tmp_path / "x")
+
+
 def test_a_classifier_prepares_the_pictures_of_a_folder_itself(tmp_path):
     def red(photos):
         return np.asarray(photos, np.float32)[np.newaxis, :8, :8, :2] - 100
