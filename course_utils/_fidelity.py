@@ -198,6 +198,8 @@ def road_curve(
     noise : float
         The standard deviation of the noise.
     score : "probability" or "logit"
+        Which score to watch; "probability" is the output as it is, also of a network without a
+        softmax or sigmoid at its end.
     seed : int
         Of the noise and of the order of equal values, the same for all images.
     batch_size : int

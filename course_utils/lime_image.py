@@ -65,6 +65,8 @@ def explain_image(
     ridge : float
         Penalty on the squared weights; 0 is plain least squares, 1 what the lime library takes.
     score : "probability" or "logit"
+        Which score to explain; "probability" is the output as it is, also of a network without a
+        softmax or sigmoid at its end.
     seed : int
         Of the random samples.
     batch_size : int

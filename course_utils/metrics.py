@@ -238,6 +238,8 @@ def deletion_curve(
     fill : float, array (C,) or array (H, W, C)
         What stands where a pixel is deleted: one value, a colour, or another image.
     score : "probability" or "logit"
+        Which score to watch; "probability" is the output as it is, also of a network without a
+        softmax or sigmoid at its end.
     batch_size : int
         Altered images that are in memory at a time.
     progress : bool

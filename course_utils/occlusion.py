@@ -73,7 +73,8 @@ def occlusion_map(
     patch, stride, fill
         As in `iter_occlusion`.
     score : "probability" or "logit"
-        Which score to watch.
+        Which score to watch; "probability" is the output as it is, also of a network without a
+        softmax or sigmoid at its end.
     batch_size : int
         Occluded images that are in memory at a time.
     progress : bool
@@ -211,7 +212,8 @@ def rise_map(
     fill : float, array (C,) or array (H, W, C)
         What hides the image: one value, a colour, or another image.
     score : "probability" or "logit"
-        Which score to watch.
+        Which score to watch; "probability" is the output as it is, also of a network without a
+        softmax or sigmoid at its end.
     seed : int
         Of the masks, which are the same for every image.
     batch_size : int
