@@ -112,10 +112,11 @@ def concept_vectors(model, images, concepts, *, layer, ridge=0.01, batch_size=64
     check_whole("batch_size", batch_size, 1)
     outputs = outputs_of(model, images, layer, batch_size)
     features = _flat(outputs)
+    same = (features == features[0]).all()  # the mean of equal floats need not be that float
     features = features - features.mean(axis=0)
     vectors = _weights(features, labels, _check_ridge(ridge)).T.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not lengths.all():
+    if same or not lengths.all():
         raise ValueError("the layer puts out the same with the concept and without it.")
     vectors = (vectors / lengths).reshape(-1, *outputs.shape[1:])
     return vectors[0] if single else vectors
@@ -251,6 +252,7 @@ def dissect(model, images, masks, *, layer, quantile=0.995, batch_size=64):
     both, active = np.zeros((maps.shape[3], masks.shape[3])), np.zeros(maps.shape[3])
     for one, mask in zip(maps, masks, strict=True):
         large = np.moveaxis(rows @ np.moveaxis(one, 2, 0) @ columns.T, 0, 2)
+        large = np.minimum(large, one.max(axis=(0, 1)))  # rounding can lead beyond
         above = (large > limits).reshape(-1, len(limits)).astype(np.float32)
         both += above.T @ mask.reshape(-1, masks.shape[3])
         active += above.sum(axis=0)

@@ -147,7 +147,8 @@ def fidelity(surrogate_scores, model_scores, *, threshold=0.0):
             f"the model of shape {model_scores.shape}: they must be the same."
         )
     spread = ((model_scores - model_scores.mean(axis=0)) ** 2).sum()
-    if spread == 0:
+    # The mean of equal floats need not be that float: the spread can be a rounding error.
+    if spread == 0 or not np.ptp(model_scores, axis=0).any():
         raise ValueError("the model's scores do not vary: there is nothing to imitate.")
     classes = [
         s.argmax(axis=1) if s.shape[1] > 1 else s[:, 0] > threshold
@@ -236,7 +237,8 @@ def explain_row(
     weights, intercept = _least_squares(standardised, scores, closeness, ridge)
     left = scores - standardised @ weights - intercept
     spread = closeness @ (scores - np.average(scores, axis=0, weights=closeness)) ** 2
-    r2 = 1 - (closeness @ left**2) / spread if spread > 0 else np.full(1, np.nan)
+    varies = spread > 0 and np.ptp(scores[closeness > 0]) > 0
+    r2 = 1 - (closeness @ left**2) / spread if varies else np.full(1, np.nan)
     return RowExplanation(weights[:, 0], float(intercept[0]), float(r2[0]))
 
 
@@ -252,9 +254,10 @@ def _draw_rows(row, training_rows, samples, categorical, seed):
 
 
 def _spreads(rows):
-    """The standard deviation of each column; 1 where it is 0."""
+    """The standard deviation of each column; 1 where all its values are the same."""
     spreads = rows.std(axis=0)
-    return np.where(spreads > 0, spreads, 1.0)
+    # Of equal floats it may be a rounding error of their mean.
+    return np.where((np.ptp(rows, axis=0) > 0) & (spreads > 0), spreads, 1.0)
 
 
 def _least_squares(rows, scores, importance, ridge):

@@ -277,3 +277,24 @@ def test_a_layer_that_puts_out_the_same_for_all_has_no_direction():
     images = np.ones((6, 4, 4, 3), np.float32)
     with pytest.raises(ValueError, match="the same with the concept and without"):
         concepts.concept_vectors(linear(), images, HAS, layer="numbers")
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_nor_has_one_whose_equal_numbers_have_another_mean(value):
+    # The mean of equal floats need not be that float.
+    model = linear()
+    shape = [w.shape for w in model.get_layer("numbers").get_weights()]
+    model.get_layer("numbers").set_weights([np.full(s, value * (len(s) == 1)) for s in shape])
+    images = images_of(RNG.normal(size=(13, SIZE)))
+    with pytest.raises(ValueError, match="the same with the concept and without"):
+        concepts.concept_vectors(model, images, np.arange(13) % 2 == 0, layer="numbers")
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, -0.1, -0.7])
+def test_a_unit_that_is_the_same_everywhere_fits_nothing_whatever_its_number(value):
+    model = keras.Sequential([keras.Input((5, 6, 1)), layers.Conv2D(1, 1, name="maps")])
+    model.add(layers.GlobalAveragePooling2D())
+    model.get_layer("maps").set_weights([np.zeros((1, 1, 1, 1)), np.array([value])])
+    double = keras.Sequential([keras.Input((11, 13, 1)), layers.AveragePooling2D(2), model])
+    images, mask = RNG.random((3, 11, 13, 1), np.float32), np.ones((3, 11, 13), bool)
+    assert concepts.dissect(double, images, mask, layer="maps").tolist() == [0]

@@ -250,3 +250,34 @@ def test_the_order_of_the_points_does_not_matter(order):
 def test_it_says_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# The mean of equal floats need not be that float: no variance may be read from its rounding.
+ALIKE = [0.1, 0.3, 0.7, -1.1]
+
+
+@pytest.mark.parametrize("value", ALIKE)
+@pytest.mark.parametrize("count", [3, 5, 6, 7, 99])
+def test_scores_that_are_all_equal_are_nothing_to_imitate_whatever_their_mean(count, value):
+    model = np.full((count, 2), value)
+    with pytest.raises(ValueError, match="do not vary"):
+        fidelity(model + np.arange(count)[:, np.newaxis], model)
+
+
+@pytest.mark.parametrize("value", ALIKE)
+def test_lime_accounts_for_nothing_where_equal_scores_have_another_mean(value):
+    for seed in range(5):
+        found = surrogates.explain_row(
+            lambda r: np.full(len(r), value), table()[0], table(), samples=100, seed=seed
+        )
+        assert np.isnan(found.r2)
+
+
+@pytest.mark.parametrize("value", ALIKE)
+def test_lime_takes_a_column_that_never_varies_for_the_same_whatever_its_number(value):
+    def explain(constant):
+        training = np.column_stack([table(100, 2), np.full(100, constant)])
+        return surrogates.explain_row(lambda r: np.sin(r[:, 0]) + r[:, 1], training[0], training)
+
+    np.testing.assert_allclose(explain(value).weights[:2], explain(2.0).weights[:2], atol=1e-9)
+    assert explain(value).r2 == pytest.approx(explain(2.0).r2, abs=1e-9)
