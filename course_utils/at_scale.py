@@ -65,7 +65,8 @@ def explain_dataset(
         The folder, a Zarr group. One that holds explanations of another model, of other images or
         with other settings is refused.
     targets : int or int array (N,), optional
-        The class to explain, for all images or for each; each image's likeliest if not given.
+        The class to explain, for all images or for each; each image's likeliest if not given: of a
+        single output class 1 above one half behind a sigmoid, above 0 without one.
     client : distributed.Client, optional
         The Dask cluster that does the work. Its workers must see `out` and a folder of images, and
         have the course installed; they load the network from its name or file. If not given, this
@@ -284,8 +285,7 @@ def _explain_chunk(out, explain, options, chunk, network, k, part, targets):
     checked = check_images(model, images)
     scores = predict(score_model(model, "probability"), checked, 64)
     if targets is None:
-        targets = scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0.5
-        targets = targets.astype(np.int64)
+        targets = _likeliest(model, scores)
     heatmaps = np.asarray(explain(model, images, targets, **options))
     if heatmaps.shape != checked.shape[:3] or not np.isfinite(heatmaps).all():
         raise ValueError(
@@ -298,6 +298,20 @@ def _explain_chunk(out, explain, options, chunk, network, k, part, targets):
         for name, values in found.items():
             store[name][k * chunk : k * chunk + len(values)] = values
         store["digests"][k] = _digest(part)
+
+
+def _likeliest(model, scores):
+    """The class that each row of scores speaks for, int64 (N,)."""
+    if scores.shape[1] > 1:
+        return scores.argmax(axis=1).astype(np.int64)
+    try:
+        gives_logits = score_model(model, "logit") is score_model(model, "probability")
+    except ValueError as error:
+        raise ValueError(
+            "it cannot be seen whether the model's single output is a probability or a logit, and "
+            f"so not which of its two classes is the likelier: pass targets. {error}"
+        ) from None
+    return (scores[:, 0] > (0 if gives_logits else 0.5)).astype(np.int64)
 
 
 def _here(work, network, parts):

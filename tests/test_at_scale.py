@@ -69,11 +69,30 @@ def test_it_is_the_explanation_of_all_the_scores_and_the_targets(tmp_path, chunk
     assert [chunk] * (11 // chunk) + [11 % chunk] * (11 % chunk > 0) == EXPLAINED
 
 
-def test_one_sigmoid_is_asked_for_the_likelier_of_its_two_classes(tmp_path):
+@pytest.mark.parametrize("last", ["sigmoid", None])
+def test_one_output_is_asked_for_the_likelier_of_its_two_classes(tmp_path, last):
     model = network(last="sigmoid", units=1)
+    logits = np.asarray(models.logit_model(model)(IMAGES))[:, 0]
+    # So that some logits lie between the boundaries of the two ways to say a class, 0 and 0.5.
+    kernel, bias = model.layers[-1].get_weights()
+    scale = 0.8 / np.ptp(logits)
+    changed = [kernel * scale, bias - scale * np.median(logits) + 0.1]
+    model = network(last=last, units=1)
+    model.layers[-1].set_weights(changed)
+    expected = scale * (logits - np.median(logits)) + 0.1 > 0
     store = explain_dataset(counted, model, IMAGES, tmp_path / "x", chunk=3)
     assert store["scores"].shape == (11, 1)
-    np.testing.assert_array_equal(store["targets"][:], np.asarray(model(IMAGES))[:, 0] > 0.5)
+    np.testing.assert_array_equal(store["targets"][:], expected)
+    assert 0 < expected.sum() < 11
+    assert ((store["scores"][:, 0] > 0.5) != expected).any() == (last is None)
+
+
+def test_one_output_that_cannot_be_looked_into_needs_targets(tmp_path):
+    model = keras.Sequential([network(last=None, units=1), keras.layers.Lambda(keras.ops.sigmoid)])
+    with pytest.raises(ValueError, match=r"a probability or a logit.*pass targets"):
+        explain_dataset(counted, model, IMAGES, tmp_path / "x")
+    store = explain_dataset(counted, model, IMAGES, tmp_path / "x", targets=1)
+    assert settled(store).all()
 
 
 def test_every_kind_of_array_gives_the_same(tmp_path):
