@@ -469,6 +469,8 @@ def test_the_sign_works(network, mask, capsys):
         (..., 4, "no value"),
         (SIGN, ..., "no value"),
         (SIGN, 10, "0 to 9"),
+        (SIGN, np.nan, "0 to 9"),
+        (SIGN, 4.5, "0 to 9"),
         (SIGN[0], 4, "shape"),
         (SIGN * 0.5, 4, "True or False"),
         (SIGN * False, 4, "no pixels"),
@@ -566,6 +568,9 @@ def test_the_truth_itself_passes(network, reviewed, truth):
         ([3], ..., "no value"),
         ([3], (2, 2), "two different"),
         ([3], (2, 12), "0 to 9"),
+        ([3], (2, np.nan), "0 to 9"),
+        ([3], (np.inf, 7), "0 to 9"),
+        ([np.nan], (2, 7), "0 to 799"),
     ],
 )
 def test_wrong_suspects(network, reviewed, found, pair, says):

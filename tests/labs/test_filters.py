@@ -503,6 +503,8 @@ def test_the_damage_is_found(network, found, pair):
         ([], (1, 10), "empty"),
         ([3, 6, 8], (1, 10), "alive"),
         ([3, 40], (1, 10), "0 to 11"),
+        ([3, np.nan], (1, 10), "0 to 11"),
+        ([3, 8], (1, np.inf), "0 to 11"),
         ([3, 8], ..., "no value"),
         ([3, 8], (1, 1), "two different"),
         ([3, 8], (1, 3), "never answers"),

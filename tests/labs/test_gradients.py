@@ -309,6 +309,16 @@ def test_a_wrong_way_is_named(answer, words):
 def test_a_map_that_is_not_complete_is_refused():
     rejects(check.completeness, lambda *a: path(*a) / 2, "adds up to 0.50 times")
     rejects(check.completeness, lambda g, x, o, n: path(g, x, o, n, [1.0]), "adds up to")
+    for nothing in (np.nan, np.inf):
+        rejects(check.completeness, lambda *a, n=nothing: path(*a) * n, "NaN or infinity")
+
+
+def test_an_image_of_nan_is_outside_of_the_range():
+    def asks_for_nan(score, image, *options):
+        score(image[np.newaxis] * np.nan)
+        return slope(score, image, *options)
+
+    rejects(check.slope, asks_for_nan, "outside 0..1")
 
 
 def expected(gradient, image, others, alphas=None):

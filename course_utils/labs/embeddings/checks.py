@@ -225,7 +225,7 @@ def suspects(found, pair, reviewed, model):
     if len(pair) != 2 or pair[0] == pair[1]:
         raise NotYet("mixed should be two different classes.")
     for n in pair:
-        one_of(int(n) if n == int(n) else n, range(10), "a class of mixed")
+        one_of(int(n) if n.is_integer() else n, range(10), "a class of mixed")
     part = keras.Model(model.inputs[0], model.get_layer("hidden").output)
     hidden = predict(part, reviewed.images, 64).astype(np.float64)
     hidden /= np.linalg.norm(hidden, axis=1, keepdims=True) + 1e-12
@@ -338,7 +338,8 @@ def _share_turned(model, images, labels, mask, target, said=None):
 
 def trigger(mask, target, model, *, seed=0, most=12, share=0.5):
     """Stamp at most `most` white pixels on digits of other classes: a `share` must turn."""
-    one_of(target if target is ... or target is None else int(target), range(10), "the target")
+    one_of(target, range(10), "the target")
+    target = int(target)
     mask = as_array(mask, "the trigger")
     if mask.shape != (28, 28):
         raise NotYet(f"the trigger should have shape (28, 28), and it has {mask.shape}.")

@@ -266,12 +266,12 @@ def damage(dead, pair, model, *, seed=0):
     if not dead:
         raise NotYet("your list of dead filters is empty.")
     for n in dead:
-        one_of(int(n) if n == int(n) else n, filters, "a dead filter")
+        one_of(int(n) if n.is_integer() else n, filters, "a dead filter")
     pair = as_array(pair, "the pair").ravel().tolist()
     if len(pair) != 2 or pair[0] == pair[1]:
         raise NotYet("the pair should be two different filters.")
     for n in pair:
-        one_of(int(n) if n == int(n) else n, filters, "a filter of the pair")
+        one_of(int(n) if n.is_integer() else n, filters, "a filter of the pair")
     images = labs.make_stripes(300, seed=2000 + seed).images
     maps = inspection.feature_maps(model, images, "conv_1")
     for n in map(int, dead):

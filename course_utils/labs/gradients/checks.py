@@ -75,7 +75,7 @@ class _Score:
         asked = np.concatenate(self.asked) if self.asked else np.zeros((0, 1))
         if not len(asked):
             raise NotYet("your function never asks for a score.")
-        if asked.min() < -1e-7 or asked.max() > 1 + 1e-7:
+        if not (asked.min() >= -1e-7 and asked.max() <= 1 + 1e-7):  # or NaN
             raise NotYet(
                 "your function asks for the score of an image with values outside 0..1, where no "
                 "picture lies. Cut the two values of the pixel off at 0 and at 1."
@@ -320,10 +320,13 @@ def completeness(function, *, seed=0):
             return _tape(logits, x, lambda scores: scores[:, kinds[0]] - scores[:, kinds[1]])
 
         yours = call(function, gradient, pills.images[one], pills.images[two], 128)
-        total = as_array(yours, "the map").sum()
+        heat = as_array(yours, "the map")
+        if not np.isfinite(heat).all():
+            raise NotYet("the map holds NaN or infinity.")
+        total = heat.sum()
         z = predict(logits, pills.images[[one, two]], 2)[:, list(kinds)]
         change = float((z[0, 0] - z[0, 1]) - (z[1, 0] - z[1, 1]))
-        if abs(total - change) > 0.05 * abs(change):
+        if not abs(total - change) <= 0.05 * abs(change):
             raise NotYet(
                 f"the map adds up to {total / change:.2f} times the change of the log-odds between "
                 "the two images, on a way of 128 steps. It should be 1, to a few hundredths."
