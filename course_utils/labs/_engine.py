@@ -216,16 +216,17 @@ def _difference(yours, right, room, axes):
             return "is right but for its scale: something is added to it, or it is normalised."
     off = np.abs(yours - right) > room
     share = off.mean()
+    places = f"{min(1 - share, 0.99):.0%} of its places"  # never all of them
     if axes is not TABLE and right.ndim >= -axes[0] and share < 0.5:
         off = np.moveaxis(off, axes, MAP)
         rows, columns = np.nonzero(off.reshape(-1, *off.shape[-2:]).any(0))
         return (
-            f"is right in {1 - share:.0%} of its places. The wrong ones lie in rows {rows.min()} "
+            f"is right in {places}. The wrong ones lie in rows {rows.min()} "
             f"to {rows.max()} and columns {columns.min()} to {columns.max()}."
         )
     if share < 0.5:
         first = ", ".join(map(str, np.argwhere(off)[0]))
-        return f"is right in {1 - share:.0%} of its places. The first wrong one is [{first}]."
+        return f"is right in {places}. The first wrong one is [{first}]."
     flat, true = yours.ravel(), right.ravel()
     if np.std(flat) > 0 and np.std(true) > 0 and np.corrcoef(flat, true)[0, 1] > 0.9:
         return "has nearly the right pattern (correlation above .9), but not the right values."

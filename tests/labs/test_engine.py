@@ -72,6 +72,14 @@ def test_of_images_it_names_height_and_width_and_not_the_channels(mistake, word)
     assert word in says(mistake(images), images, axes=_engine.IMAGE)
 
 
+def test_what_is_wrong_in_one_place_is_never_said_to_be_right_in_all():
+    large = np.random.default_rng(4).normal(size=(27, 10))
+    wrong = large.copy()
+    wrong[3, 4] += 1
+    assert "is right in 99% of its places" in says(wrong, large)
+    assert "is right in 99% of its places" in says(wrong, large, axes=_engine.TABLE)
+
+
 def test_of_a_table_it_names_rows_and_columns_and_no_directions():
     for mistake, word in (
         (RIGHT.T, "rows and columns are swapped."),

@@ -427,7 +427,7 @@ def test_the_shortcut_is_known(seed):
     [
         (check.suspect, (..., ...), "no value yet"),
         (check.suspect, ("opal", 3), "one of 'quartz'"),
-        (check.suspect, ("flint", 7), "from 0 to 4"),
+        (check.suspect, ("flint", 7), "shelf_in_question should be a whole number from 0 to 4"),
         (check.companion, ("flint", 3, 2), "from 5 to 9"),
         *((check.suspect, ("flint", k), "does look at the digit") for k in (0, 1, 2, 4)),
         *((check.suspect, ("quartz", k), "does look at the digit") for k in range(5)),

@@ -30,7 +30,8 @@ def marked(cell, grade_id, points=None, solution=False):
 
 def lab():
     """Two tasks of 2 points, and an open question of 4."""
-    imports = "from types import SimpleNamespace\n\nlabs = SimpleNamespace(variant=print)\nlabs.variant(0)"
+    imports = "from types import SimpleNamespace as Names\nlabs = Names(variant=print)"
+    imports += "\nlabs.variant(0)"
     cells = [new_markdown_cell("# Lab: Small"), marked(new_code_cell(imports), "imports")]
     for name, factor in (("double", 2), ("triple", 3)):
         stub = (

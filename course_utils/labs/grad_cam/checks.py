@@ -431,7 +431,7 @@ def companion(network, shelf, coat, *, seed=0, least=0.6):
 
 def _check_suspect(network, shelf):
     one_of(network, labs.TICKET_NETWORKS, "suspect")
-    one_of(shelf, range(5), "shelf")
+    one_of(shelf, range(5), "shelf_in_question")
 
 
 def _paste(tickets, into, givers, what):
