@@ -151,6 +151,23 @@ def test_twins_tell_who_leaves_out_by_distance_and_not_by_place(wrong, seed):
         check.purity(wrong, twins=True, seed=seed)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda f, y, k: check._purity(f, y, k, drop=False), "neighbour of itself"),
+        (lambda f, y, k: check._purity(f, y, k, "farthest"), "farthest"),
+        (lambda f, y, k: purity(f, y, k) * k, "counts"),
+        (lambda f, y, k: purity(f, y, k).mean(), "mean over all points"),
+        (lambda f, y, k: purity(f, y, k)[:, None], "shape"),
+        (lambda f, y, k: purity(f, y, k)[:-1], "shape"),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_with_twins_a_mistake_of_another_kind_keeps_its_own_sentence(wrong, says, seed):
+    with pytest.raises(checks.NotYet, match=says):
+        check.purity(wrong, twins=True, seed=seed)
+
+
 def principal(features, n):
     return check._principal(features, n)
 
@@ -202,6 +219,13 @@ def unturned(features, n):
     return check._principal(features, n, signs="none")[1]
 
 
+def half_turned(features, n):
+    """Points and axes whose signs are those of nobody: the last axis is turned round."""
+    points, axes, share = principal(features, n)
+    turn = np.where(np.arange(n) == n - 1, -1, 1)
+    return points * turn, axes * turn[:, None], share
+
+
 def sizes(features):
     return np.linalg.svd(features - features.mean(0), compute_uv=False)
 
@@ -222,8 +246,9 @@ def sizes(features):
         (altered(share=lambda f, s: np.cumsum(s)), "share", "its own"),
         (altered(share=lambda f, s: (sizes(f) ** 2 / len(f))[: len(s)]), "share", "variances"),
         (lambda f, n: check._principal(f, n, signs="weights"), "signs", "package"),
+        (lambda f, n: half_turned(f, n), "signs", "signs of some axes"),
         (altered(axes=lambda f, p, a: a.T), "signs", "columns|swapped"),
-        (altered(lambda f, p, a: -p, lambda f, p, a: -a), "signs", "opposite sign|package"),
+        (altered(lambda f, p, a: -p, lambda f, p, a: -a), "signs", "signs of some axes|package"),
         (altered(axes=lambda f, p, a: unturned(f, len(a))), "signs", "both"),
     ],
 )  # fmt: skip
@@ -267,11 +292,16 @@ def climb_by_clipping(score, start, radius, steps, step_size):
     return images
 
 
+def climb_one_by_one(score, start, radius, steps, step_size):
+    ends = [climb(score, one[None], radius, steps, step_size) for one in start]
+    return np.concatenate(ends)
+
+
 SCORES = ["linear", "curved", "flat"]
 
 
 @pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("right", [climb, climb_each, climb_by_clipping])
+@pytest.mark.parametrize("right", [climb, climb_each, climb_by_clipping, climb_one_by_one])
 def test_ascents(right, score):
     check.ascent(right, score=score)
     check.ascent(right, score=score, seed=3)

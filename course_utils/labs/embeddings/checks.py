@@ -104,11 +104,14 @@ def purity(function, *, seed=0, twins=False):
             "the mean over all points is taken. Return one share for each point.": right.mean(),
         }
         if twins:
-            mistakes = {
+            found = as_array(found, "the list of shares")
+            # Whatever the twins have, as long as all others are right.
+            others = np.isin(np.arange(count), (4, 9, 15), invert=True)
+            mistakes[
                 "a point that lies in exactly the same direction as another is not always told "
                 "from it. Leave out the point itself by its place in the list, not because its "
-                "distance is 0 or comes first.": found
-            }
+                "distance is 0 or comes first."
+            ] = np.where(others, right, found) if found.shape == right.shape else np.inf
         compare(found, right, what="the list of shares", mistakes=mistakes)
     what = "when points have twins" if twins else "for three sets of points"
     well_done(f"your shares are right {what}.")
@@ -144,13 +147,19 @@ def principal(function, *, seed=0, part="points"):
         right = dict(zip(names, _principal(features, n), strict=True))
         if part == "signs":
             flipped = _principal(features, n, signs="weights")
-            sentence = (
+            package = (
                 "the signs are those of the package, which makes the largest *weight* positive. "
                 "Here the point that lies farthest out on an axis has a positive coordinate."
             )
             compare(
                 given["points"], right["points"], what="the table of points", axes=TABLE,
-                mistakes={sentence: flipped[0]},
+                mistakes={
+                    package: flipped[0],
+                    "the points are right but for the signs of some axes. On each axis the point "
+                    "that lies farthest out has a positive coordinate.": _turned_like(
+                        given["points"], right["points"]
+                    ),
+                },
             )  # fmt: skip
             compare(
                 given["axes"], right["axes"], what="the table of axes", axes=TABLE,
@@ -211,6 +220,14 @@ def _principal(features, n, signs="points"):
         turn = np.sign(table[np.arange(n), np.abs(table).argmax(axis=1)])
         points, axes = points * turn, axes * turn[:, np.newaxis]
     return points, axes, (sizes**2 / (sizes**2).sum())[:n]
+
+
+def _turned_like(points, right):
+    """The right points, each axis turned as it is in `points`."""
+    if points.shape != right.shape:
+        return np.inf
+    far = np.abs(right).argmax(axis=0), np.arange(right.shape[1])
+    return right * np.sign(points[far] * right[far])
 
 
 def _shares(features, n):
