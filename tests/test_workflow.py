@@ -1,13 +1,18 @@
 """The workflows are valid, pinned, have no more rights than they need, and keep to their time."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import check_jsonschema
+import nbformat
 import pytest
 import yaml
 from click.testing import CliRunner
+from nbformat.v4 import new_markdown_cell, new_notebook
+from nbgitpuller.pull import GitPuller
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +60,44 @@ def test_only_the_jobs_that_publish_may_write():
     ]
     download, push = JOBS["labs"]["steps"]
     assert download["uses"].startswith("actions/download-artifact@")
-    assert re.findall(r"^(\w+)", push["run"], re.MULTILINE) == ["git"] * 4
+    assert re.findall(r"^(\w+)", push["run"], re.MULTILINE) == ["git"] * 5
+    assert "--force" not in push["run"]
+
+
+def publish_labs(folder, url):
+    """Run the workflow's step that pushes the labs, in a folder of its own, to `url`."""
+    _, push = JOBS["labs"]["steps"]
+    script = push["run"].replace("${{ github.sha }}", "a commit")
+    assert "${{" not in script
+    assert push["env"]["URL"].startswith("https://x-access-token:${{ github.token }}@github.com/")
+    options = {"cwd": folder, "env": os.environ | {"URL": str(url)}, "check": True}
+    subprocess.run(["bash", "-e", "-c", script], **options)
+
+
+def folder_of_labs(folder, text, others=()):
+    for name in ("occlusion.ipynb", *others):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cells = [new_markdown_cell(line, id=str(n)) for n, line in enumerate(text)]
+        nbformat.write(new_notebook(cells=cells), folder / name)
+    return folder
+
+
+def test_later_corrections_reach_those_who_have_the_labs_already(tmp_path):
+    url = (tmp_path / "site.git").as_uri()
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "site.git"], check=True)
+    text = ["The question", "A task", "...", "The test", "The end"]
+    publish_labs(folder_of_labs(tmp_path / "first", text, ["old.ipynb"]), url)
+    home = tmp_path / "home"
+    for _ in GitPuller(url, str(home), branch="labs").pull():
+        pass
+    folder_of_labs(home, ["The question", "A task", "My answer", "The test", "The end"])
+    for n, end in enumerate(("The end, corrected", "The end, corrected", "The end at last")):
+        publish_labs(folder_of_labs(tmp_path / str(n), [*text[:-1], end], ["new.ipynb"]), url)
+        for _ in GitPuller(url, str(home), branch="labs").pull():
+            pass
+        assert nbformat.read(home / "occlusion.ipynb", 4).cells[2].source == "My answer"
+        assert nbformat.read(home / "new.ipynb", 4).cells[4].source == end
+        assert not (home / "old.ipynb").exists()
 
 
 def test_the_labs_branch_holds_what_students_get_and_nothing_else():
