@@ -97,6 +97,41 @@ def test_writing_the_same_again_gives_the_same_bytes(common, folder):
     assert contents(folder) != before
 
 
+def lines_of(folder):
+    return dict(line.split("  ")[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
+
+
+def test_a_damaged_file_is_not_declared_whole_when_another_is_made(common, folder):
+    common.write_arrays("others.npz", folder, x=np.arange(3))
+    (folder / "things.npz").write_bytes(b"damaged")
+    before = contents(folder)
+    for name in ("others.npz", "new.npz"):
+        with pytest.raises(
+            SystemExit, match=r"things\.npz is not what SHA256SUMS says: restore it"
+        ):
+            common.write_arrays(name, folder, x=np.arange(4))
+        with pytest.raises(SystemExit, match="things"):
+            common.write_shipped_text(name, "[]", folder)
+    assert contents(folder) == before
+    (folder / "things.npz").unlink()
+    common.write_arrays("others.npz", folder, x=np.arange(5))  # its own script may run later
+    common.write_arrays("things.npz", folder, x=np.arange(3))
+    common.write_arrays("others.npz", folder, x=np.arange(4))
+    assert set(lines_of(folder)) == {"things.npz", "others.npz"}
+
+
+def test_only_the_line_of_what_was_made_is_written(common, folder):
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  away.npz\n{'1' * 64}  things.npz\n")
+    (folder / "stray.npz").write_bytes(b"nobody asked for this")
+    common.write_arrays("things.npz", folder, x=np.arange(3))
+    lines = lines_of(folder)
+    assert [*lines] == ["away.npz", "things.npz"]
+    assert lines["away.npz"] == "0" * 64
+    common.write_sums(folder)
+    assert [*lines_of(folder)] == ["stray.npz", "things.npz"]
+    assert lines_of(folder)["things.npz"] == lines["things.npz"]
+
+
 def test_the_sums_are_those_of_the_sha256sum_program(folder):
     if shutil.which("sha256sum") is None:
         pytest.skip("the program sha256sum is not installed")

@@ -10,7 +10,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -47,16 +47,29 @@ def write_text(path, text):
         file.write(text.encode())
 
 
+@contextmanager
+def replacing_shipped(name, folder=DATA):
+    """Open data/`name` as `replacing` does, if the others are whole; then write its line."""
+    check_sums(folder, made=[name])
+    with replacing(Path(folder) / name) as file:
+        yield file
+    write_sums(folder, made=[name])
+    print(f"{name}: {(Path(folder) / name).stat().st_size:,} bytes")
+
+
+def write_shipped_text(name, text, folder=DATA):
+    """Write data/`name`, then its line in SHA256SUMS."""
+    with replacing_shipped(name, folder) as file:
+        file.write(text.encode())
+
+
 def write_arrays(name, folder=DATA, **arrays):
     """Write data/`name`, then its line in SHA256SUMS; or, with ``--compare``, compare only."""
-    path = Path(folder) / name
     if "--compare" in sys.argv:
-        print(f"{name}: {difference(path, arrays)}", flush=True)
+        print(f"{name}: {difference(Path(folder) / name, arrays)}", flush=True)
         return
-    with replacing(path) as file:
+    with replacing_shipped(name, folder) as file:
         np.savez_compressed(file, **arrays)
-    write_sums(folder)
-    print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
 def difference(path, arrays):
@@ -84,18 +97,48 @@ def write_weights(name, model, folder=DATA):
     write_arrays(f"{name}_weights.npz", folder, **weights)
 
 
-def write_sums(folder=DATA):
-    """Write SHA256SUMS anew, as the sha256sum program would, and the copy of it in the README."""
+def sum_of(path):
+    """The sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_sums(folder=DATA):
+    """From each file in SHA256SUMS to its sum."""
+    path = Path(folder) / "SHA256SUMS"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def check_sums(folder=DATA, made=()):
+    """Stop, before anything is written, where a file is not what its line says, save those made."""
+    damaged = [
+        f"{name} is not what SHA256SUMS says: restore it (git checkout -- data/{name}), or delete "
+        "it and run the script that makes it."
+        for name, digest in read_sums(folder).items()
+        if name not in made and (path := Path(folder) / name).is_file() and sum_of(path) != digest
+    ]
+    if damaged:
+        sys.exit("\n".join(damaged))
+
+
+def write_sums(folder=DATA, made=None):
+    """Write the lines of the files made into SHA256SUMS, and the copy of it in the README.
+
+    The other lines stay, so that a file that was damaged meanwhile is still found out. Without
+    `made`, all lines are written anew: after files were put there or taken away by hand.
+    """
     folder = Path(folder)
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in {".npz", ".jpg", ".json"} and "build" not in path.parts
-    )
-    sums = "".join(
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
-        for path in files
-    )
+    if made is None:
+        made = [
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.suffix in {".npz", ".jpg", ".json"} and "build" not in path.parts
+        ]
+        kept = {}
+    else:
+        kept = read_sums(folder)
+    lines = kept | {name: sum_of(folder / name) for name in made}
+    sums = "".join(f"{lines[name]}  {name}\n" for name in sorted(lines, key=PurePosixPath))
     write_text(folder / "SHA256SUMS", sums)
     readme = folder / "README.md"
     if readme.is_file():

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from _common import DATA, need, write_text, write_weights
+from _common import need, write_shipped_text, write_weights
 
 from course_utils import datasets, models
 
@@ -156,6 +156,6 @@ if __name__ == "__main__":
     need(packages=[CHECKPOINT[0], NAMES[0]])
     model = convert()
     names = json.dumps(class_names(), ensure_ascii=False, indent=0)
-    write_text(DATA / "imagenet_classes.json", names + "\n")
+    write_shipped_text("imagenet_classes.json", names + "\n")
     write_weights("efficientnet_lite0", model)
     report(model)

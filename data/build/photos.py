@@ -11,7 +11,7 @@ the addresses), two are put together from these. Needs scikit-image; a few secon
 import sys
 from pathlib import Path
 
-from _common import DATA, need, replacing, write_sums
+from _common import DATA, check_sums, need, replacing, write_sums
 from PIL import Image
 
 SIDE = 400
@@ -29,22 +29,31 @@ def shrink(source, target):
         small.save(file, "JPEG", quality=85, optimize=True)
 
 
-def remake(folder, palapeli=None):
-    """Write the photos whose sources are at hand into `folder` and return their names."""
+def sources(palapeli=None):
+    """From the name of each photo whose source is at hand to that source."""
     import skimage
 
     from_skimage = Path(skimage.__file__).parent / "data"
-    sources = {name: from_skimage / f"{name}.png" for name in ("chelsea", "coffee")}
+    found = {name: from_skimage / f"{name}.png" for name in ("chelsea", "coffee")}
     if palapeli:
-        sources["citrus"] = Path(palapeli) / "citrus-fruits.jpg"
-        sources["bridge"] = Path(palapeli) / "cincinnati-bridge.jpg"
-    for name, source in sources.items():
+        found["citrus"] = Path(palapeli) / "citrus-fruits.jpg"
+        found["bridge"] = Path(palapeli) / "cincinnati-bridge.jpg"
+    return found
+
+
+def remake(folder, palapeli=None):
+    """Write the photos whose sources are at hand into `folder` and return their names."""
+    found = sources(palapeli)
+    for name, source in found.items():
         shrink(source, Path(folder) / f"{name}.jpg")
-    return sorted(sources)
+    return sorted(found)
 
 
 if __name__ == "__main__":
     need(packages=["skimage"])
-    print("remade:", *remake(DATA / "photos", *sys.argv[1:2]))
+    palapeli = sys.argv[1:2]
+    made = [f"photos/{name}.jpg" for name in sources(*palapeli)]
+    check_sums(made=made)
+    print("remade:", *remake(DATA / "photos", *palapeli))
     print("kept:", *KEPT)
-    write_sums()
+    write_sums(made=made)

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import DATA, write_sums, write_text
+from _common import DATA, write_shipped_text, write_text
 from _contestants import (
     BLIND,
     DRAWN,
@@ -393,8 +393,7 @@ def main():
         return print(differences(made, json.loads((DATA / "scoreboard.json").read_text())))
     lines = json.dumps(made, ensure_ascii=False, indent=1)
     lines = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", lines)
-    write_text(DATA / "scoreboard.json", lines + "\n")
-    write_sums()
+    write_shipped_text("scoreboard.json", lines + "\n")
 
 
 if __name__ == "__main__":
