@@ -1,11 +1,13 @@
 """The folder that the explanations of a data set are kept in: what stands in it, and of what."""
 
+import dis
 import errno
 import functools
 import hashlib
 import json
 import os
 import shutil
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,29 +76,78 @@ def recorded(value):
         return {str(key): recorded(item) for key, item in value.items()}
     if isinstance(value, functools.partial):
         return [recorded(value.func), recorded(value.args), recorded(value.keywords)]
-    if callable(value):
+    if isinstance(value, keras.Layer):
+        return f"layer {value.name} of kind {type(value).__name__} sha256 {weights_sha256(value)}"
+    if isinstance(value, types.FunctionType):
         return _function(value)
+    if isinstance(value, _NAMED) and isinstance(
+        getattr(value, "__self__", None), (types.ModuleType, types.NoneType)
+    ):
+        return f"{value.__module__}.{value.__name__}"
+    if callable(value):
+        raise ValueError(
+            f"an object of kind {type(value).__name__!r} cannot be recorded in the store, although "
+            "it can be called: what it holds does not show. Pass a function, or a "
+            "functools.partial of one with its settings."
+        )
     raise ValueError(
         f"a {type(value).__name__} cannot be recorded in the store. Pass numbers, text, arrays, "
         "networks or functions as options."
     )
 
 
+# What is written in C, in Python itself or numpy, and holds nothing: its name tells all.
+_NAMED = (types.BuiltinFunctionType, np.ufunc, type(np.sum))
+
+
 def _function(function):
-    """A function's name; of one that is not of the course, what it does, too."""
-    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
-    code = getattr(function, "__code__", None)
-    if code is None or function.__module__.startswith("course_utils."):
+    """A function's name; of one that is not the course's own by name, what it does, too."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    ours = (function.__module__ or "").startswith("course_utils.")
+    if ours and "<" not in function.__qualname__:  # no lambda, nor a function within another
         return name
     held = [cell.cell_contents for cell in function.__closure__ or ()]
-    parts = _steps(code), recorded([*held, *(function.__defaults__ or ())])
+    held = [value for value in held if value is not function]  # as one that calls itself does
+    held += [function.__defaults__, function.__kwdefaults__, _globals(function)]
+    parts = _steps(function.__code__), recorded(held)
     return f"{name} sha256 {hashlib.sha256(repr(parts).encode()).hexdigest()}"
 
 
 def _steps(code):
     """What a function does, without where it stands: two sessions agree on it."""
-    inner = [_steps(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
+    inner = [_steps(c) if hasattr(c, "co_code") else _constant(c) for c in code.co_consts]
     return code.co_code.hex(), code.co_names, inner
+
+
+def _constant(value):
+    """A constant as text. The order of a set's items differs from session to session."""
+    return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _globals(function):
+    """The numbers, texts, arrays and networks of its module that a function reads, by name.
+
+    What it writes is not among them, nor lists and dictionaries: a run may keep its notes there.
+    """
+    known, read = function.__globals__, _looked_up(function.__code__, "LOAD_GLOBAL", "LOAD_NAME")
+    names = (read - _looked_up(function.__code__, "STORE_GLOBAL")) & known.keys()
+    return {name: known[name] for name in sorted(names) if _is_fixed(known[name])}
+
+
+def _looked_up(code, *operations):
+    """The names to which a function, or one within it, does one of the operations."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
+    inner = [c for c in code.co_consts if hasattr(c, "co_code")]
+    return names.union(*(_looked_up(c, *operations) for c in inner))
+
+
+def _is_fixed(value):
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biufcSU"
+    kinds = (types.NoneType, bool, int, float, str, np.generic, keras.Model)
+    return isinstance(value, kinds)
 
 
 def open_store(out, settings, shapes, chunk):

@@ -54,7 +54,7 @@ def explain_dataset(
     ----------
     explain : function
         ``explain(model, images, targets, **options)`` -> heatmaps (N, H, W), as those of the
-        course.
+        course; or a functools.partial of one.
     model : keras.Model, ImageClassifier, or str
         A str is the name of a network that the course ships, or the path of a ``.keras`` file.
     images : array, memory map, Zarr or Dask array (N, H, W, C), or path of a folder
@@ -63,7 +63,9 @@ def explain_dataset(
         for an ImageClassifier as its `preprocess` makes them.
     out : str or path
         The folder, a Zarr group. One that holds explanations of another model, of other images or
-        with other settings is refused.
+        with other settings is refused. Of an `explain` of your own its code counts, its defaults,
+        what it encloses, and the numbers, texts, arrays and networks of its module that it reads;
+        not what the functions do that it calls, nor lists and dictionaries that it reads.
     targets : int or int array (N,), optional
         The class to explain, for all images or for each; each image's likeliest if not given: of a
         single output class 1 above one half behind a sigmoid, above 0 without one.
@@ -89,8 +91,9 @@ def explain_dataset(
     Raises
     ------
     ValueError
-        If an argument does not fit, `out` holds other explanations, the disk is full or must not
-        be written to, or a chunk kills the workers that take it. What is finished stays.
+        If an argument does not fit or is an object whose settings cannot be recorded, `out` holds
+        other explanations, the disk is full or must not be written to, or a chunk kills the
+        workers that take it. What is finished stays.
     """
     check_whole("chunk", chunk, 1)
     name, network, prepare = _network(model)

@@ -1,5 +1,6 @@
 """at_scale: the whole is what its images are one by one, whatever stops it on the way."""
 
+import functools
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from PIL import Image
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from course_utils import at_scale, gradients, models
+from course_utils import _store, at_scale, gradients, models, photo
 from course_utils.at_scale import cluster_maps, explain_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -256,6 +257,115 @@ def test_two_functions_of_one_name_are_told_apart(tmp_path):
     explain_dataset(explanation(1), MODEL, IMAGES, tmp_path / "x")
     with pytest.raises(ValueError, match="explanations of another kind"):
         explain_dataset(explanation(2), MODEL, IMAGES, tmp_path / "x")
+
+
+def otherwise(source, **names):
+    """The function `explain` of a module of its own, which has these names."""
+    names["__name__"] = "a_script"
+    exec(source, names)
+    return names["explain"]
+
+
+KEYWORD = "def explain(model, images, targets, *, power={}): return images.sum(axis=-1) ** power"
+READS = "def explain(model, images, targets): return images.sum(axis=-1) * POWER"
+WITHIN = "def explain(model, images, targets): return [i.sum(axis=-1) * POWER for i in images]"
+DEEPER = "def explain(model, images, targets): return (lambda: images.sum(axis=-1) * POWER)()"
+ARRAY = "def explain(model, images, targets): return images @ POWER"
+TUPLE = "def explain(model, images, targets): return images.sum(axis=-1) * POWER[1]"
+LAST = "def explain(model, images, targets): return POWER(images)[:, :1, None] * images[..., 0]"
+NOT_THE_SAME = {
+    "default of a keyword": [otherwise(KEYWORD.format(power)) for power in (1, 2)],
+    **{
+        what: [otherwise(source, POWER=power) for power in powers]
+        for what, source, powers in (
+            ("number of the module", READS, (1, 2)),
+            ("number that is a numpy scalar", READS, (np.float32(1), np.float32(2))),
+            ("read in a comprehension", WITHIN, (1, 2)),
+            ("read in a lambda", DEEPER, (1, 2)),
+            ("array of the module", ARRAY, (np.ones(2), np.arange(2.0))),
+            ("tuple of the module", TUPLE, ((0, 1), (0, 2))),
+            ("network of the module", LAST, (network(), network(seed=1))),
+        )
+    },
+    "a lambda of the course": [photo.METHODS["SmoothGrad"], photo.METHODS["occlusion"]],
+    "layer": [functools.partial(counted, layer=keras.layers.ReLU(name=n)) for n in ("a", "b")],
+}
+
+
+@pytest.mark.parametrize("what", NOT_THE_SAME)
+def test_a_function_with_other_settings_is_another(what):
+    one, other = NOT_THE_SAME[what]
+    assert _store.recorded(one) == _store.recorded(one)
+    assert _store.recorded(one) != _store.recorded(other)
+
+
+def test_the_store_refuses_a_function_that_reads_another_number(tmp_path):
+    explain_dataset(otherwise(READS, POWER=1), MODEL, IMAGES, tmp_path / "x")
+    explain_dataset(otherwise(READS, POWER=1), MODEL, IMAGES, tmp_path / "x")
+    with pytest.raises(ValueError, match="explanations of another kind"):
+        explain_dataset(otherwise(READS, POWER=2), MODEL, IMAGES, tmp_path / "x")
+
+
+def test_what_a_run_notes_down_does_not_make_it_another(tmp_path):
+    source = """
+def explain(model, images, targets):
+    global count
+    count += len(images)
+    notes.append(count)
+    return images.sum(axis=-1)
+"""
+    notes = []
+    explain = otherwise(source, notes=notes, count=0)
+    explain_dataset(explain, MODEL, IMAGES, tmp_path / "x", chunk=4)
+    explain_dataset(explain, MODEL, IMAGES, tmp_path / "x", chunk=4)
+    assert notes == [4, 8, 11]
+
+
+class Explainer:
+    def __init__(self, power):
+        self.power = power
+
+    def __call__(self, model, images, targets, **options):
+        return images.sum(axis=-1) ** self.power
+
+    explain = __call__
+
+
+@pytest.mark.parametrize(
+    ("thing", "kind"),
+    [
+        (Explainer(1), "Explainer"),
+        (Explainer(1).explain, "method"),
+        (Explainer, "type"),
+        (functools.cache(counted), "_lru_cache_wrapper"),
+        ([].append, "builtin_function_or_method"),
+    ],
+)
+def test_what_holds_something_unseen_is_refused_with_what_to_pass(tmp_path, thing, kind):
+    for given in ({"explain": thing}, {"explain": counted, "how": thing}):
+        with pytest.raises(ValueError, match=rf"kind '{kind}' .* Pass a function, or a functools"):
+            explain_dataset(model=MODEL, images=IMAGES, out=tmp_path / "x", **given)
+    assert not (tmp_path / "x").exists()
+
+
+def test_functions_of_numpy_and_of_python_go_by_their_names():
+    recorded = [_store.recorded(function) for function in (np.abs, np.max, max)]
+    assert recorded == ["numpy.absolute", "numpy.max", "builtins.max"]
+
+
+def test_two_sessions_agree_on_a_function():
+    script = "; ".join(
+        [
+            "from course_utils import _store",
+            "print(_store.recorded(lambda m, x, t: x if t in {'a', 'b', 'c', 'd'} else -x))",
+        ]
+    )
+    said = set()
+    for seed in "123":
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", script]
+        said.add(subprocess.check_output(command, cwd=ROOT, text=True, env=environment))
+    assert len(said) == 1
 
 
 def test_after_a_mistake_nothing_is_kept_that_a_right_call_would_not_fit(tmp_path):
