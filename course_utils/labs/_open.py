@@ -60,7 +60,7 @@ def made(source):
 
 def _names(source, context):
     try:
-        tree = ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
+        tree = ast.parse(re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", source))
     except SyntaxError:
         return []
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import tracemalloc
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -343,3 +344,28 @@ def test_an_old_notebook_is_read(tmp_path):
     old["worksheets"] = [{"cells": [{**cells[0], "language": "python", "outputs": []}]}]
     students, _ = collected(grow(tmp_path, {"Ann/x.ipynb": json.dumps(old)}))
     assert students["Ann"].lab == "mini"
+
+
+def test_code_that_is_too_long_to_parse_is_cut_and_the_note_says_so(tmp_path):
+    handed = nbformat.reads(notebook(1), 4)
+    handed.cells += [new_code_cell("a\n" * 1_000_000), new_code_cell("def f(x):\n    return x")]
+    picture = f"![](data:image/png;base64,{'A' * 300_000})"  # as Colab pastes it
+    handed.cells.append(new_markdown_cell(picture))
+    grow(tmp_path, {"Ann/mini.ipynb": nbformat.writes(handed)})
+    tracemalloc.start()
+    students, _ = collected(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    tracemalloc.stop()
+    assert "the code of 1 of its cells was cut" in students["Ann"].note
+    texts = [cell.text for cell in students["Ann"].cells[-3:]]
+    assert len(texts[0]) == 100_000
+    assert texts[1:] == ["def f(x):\n    return x", picture]
+
+
+def test_the_code_of_all_cells_is_bounded_too(tmp_path):
+    handed = nbformat.reads(notebook(1), 4)
+    handed.cells += [new_code_cell("a\n" * 40_000) for _ in range(30)]
+    grow(tmp_path, {"Ann/mini.ipynb": nbformat.writes(handed)})
+    students, _ = collected(tmp_path)
+    assert sum(len(cell.text) for cell in students["Ann"].cells) < 1_010_000
+    assert "was cut" in students["Ann"].note

@@ -113,7 +113,7 @@ def test_its_cells_are_short_and_import_only_what_chapters_do(name):
         if cell.cell_type != "code":
             continue
         assert len(cell.source.splitlines()) <= 20, cell.source
-        source = re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+        source = re.sub(r"^([ \t]*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,8 @@ sys.path.insert(0, str(ROOT / "notebooks/labs/tools"))
 import grade  # noqa: E402
 import look  # noqa: E402
 import release  # noqa: E402
+
+from course_utils.labs import _open  # noqa: E402
 
 
 def student(**answers):
@@ -65,6 +68,41 @@ def test_nothing_is_told_of_the_labs_own_answers(lab):
 def test_a_word_in_a_text_or_a_broken_cell_is_nothing():
     assert look.strange(student(a="s = '_getframe'  # get_ipython", b="def (", c="%timeit x")) == []
     assert look.strange(student(a="stack = np.stack([1, 2])\nnp.random.seed(0)")) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["x = " + "1 + " * 900 + "1", "np" + ".a" * 900 + " = 1", "x = " + "-" * 900 + "1"],
+)
+def test_code_that_no_tree_can_be_walked_for_stops_nothing(code):
+    both = {"Ann": student(a=code), "Bo": student(a=code)}
+    for notebook in both.values():
+        assert all(len(said) < 200 for said in look.strange(notebook))
+    assert look.alike(both, student(), student()) == [("Ann", "Bo", ["a"], 1)]
+
+
+def test_what_is_told_of_one_notebook_is_as_much_as_a_teacher_reads():
+    told = look.strange(student(a="\n".join(f"np.f{i} = print" for i in range(5000))))
+    assert len(told) == look.TOLD_OF + 1
+    assert told[-1] == f"and {5000 - look.TOLD_OF} things more"
+
+
+def test_long_answers_and_many_empty_lines_take_no_time():
+    begun = time.process_time()
+    assert look.strange(student(a="\n" * 50_000 + "%time x\nnp.all = print")) == [
+        "gives np.all another meaning (a)"
+    ]
+    assert _open.made("\n" * 50_000 + "%time x\ny = 1") == {"y"}
+    long = student(a="x = [" + "a, " * 20_000 + "a]", why="so " * 20_000)
+    assert look.alike({"Ann": long, "Bo": long}, student(), student())
+    assert time.process_time() - begun < 20
+
+
+def test_a_text_in_the_table_is_no_longer_than_csv_reads(tmp_path):
+    row = {"student": "Ann", "lab": "a", "note": "x" * 200_000, "tasks": []}
+    grade.write_tables(tmp_path, [row], files=[{"student": "Ann", "file": "y" * 200_000}])
+    assert [len(r["note"]) < 20_000 for r in grade.read_table(tmp_path / "grades.csv")] == [True]
+    assert len(grade.read_table(tmp_path / "files.csv")) == 1
 
 
 @pytest.mark.parametrize(

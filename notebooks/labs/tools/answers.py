@@ -16,6 +16,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ELSEWHERE = "# The answer stands in another cell."  # merged with this one
 PICTURE = ("image/png", "image/jpeg", "image/gif", "image/webp")  # what may be pasted into text
+CODE = 100_000  # characters of a cell's code; to parse 400,000 can take 350 MB
+ALL_CODE = 1_000_000  # of all cells' code
+# What Python's parser, and what walks through its trees, raise on code of any kind.
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class Cell(NamedTuple):
@@ -46,11 +50,25 @@ def as_cell(cell):
     return Cell(str(cell.get("cell_type")), source, grade_id, pictures)
 
 
+def bounded(cells):
+    """Cells whose code is cut where it is too long to be parsed, and how many were cut."""
+    kept, cut, left = [], 0, ALL_CODE
+    for cell in cells:
+        if cell.kind == "code":
+            text = cell.text[: min(CODE, left)]
+            cut += len(text) < len(cell.text)
+            left -= len(text)
+            cell = cell._replace(text=text)
+        kept.append(cell)
+    return kept, cut
+
+
 def defined(text):
     """The names that code defines at its top level, of functions, classes and variables."""
+    text = text[:CODE]  # it may be that of a cell which is no code
     try:
         body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # also of %magics
+    except UNREADABLE:  # also of %magics
         lines = re.findall(r"^(?:def|class)\s+(\w+)|^(\w+)\s*=(?!=)", text, re.MULTILINE)
         return {name for pair in lines for name in pair if name}
     names = set()
@@ -222,7 +240,7 @@ def is_prose(text):
     """Whether a code cell holds no code, but an answer in words."""
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError):
+    except UNREADABLE:
         return len(re.findall(r"[^\W\d]{2,}", text)) >= 8 and not text.lstrip().startswith("%")
     return False
 

@@ -56,6 +56,7 @@ COURSE = release.COURSE
 # Where a spreadsheet would begin to calculate; some end a cell at a semicolon.
 FORMULA = re.compile(r"(?:^|;)[\s\u200b-\u200f\u202a-\u202e\u2060\ufeff]*(?=[-=+@－＝＋＠])")
 LINE_ENDS = ("Cc", "Zl", "Zp")
+CELL = 10_000  # characters of a text in a table: csv reads no cell of over 131,072
 SANITIZE = [DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
 POINTS = [LimitOutput, SaveAutoGrades, CheckCellMetadata]  # and not Execute, which has no cage
 CELLS = 6  # a notebook belongs to the lab that it shares at least so many cells with
@@ -397,6 +398,7 @@ def short(value):
     if not isinstance(value, str):
         return value
     line = "".join(" " if unicodedata.category(c) in LINE_ENDS else c for c in value).strip()
+    line = line if len(line) <= CELL else f"{line[:CELL]} …"
     return FORMULA.sub(r"\g<0>'", line)
 
 

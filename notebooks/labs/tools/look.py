@@ -5,6 +5,7 @@ Nothing here takes a point. `strange` looks at one notebook, `alike` at a class.
 """
 
 import ast
+import contextlib
 import difflib
 import itertools
 import re
@@ -12,7 +13,7 @@ from collections import Counter
 
 from nbgrader.utils import determine_grade
 
-from answers import ELSEWHERE
+from answers import ELSEWHERE, UNREADABLE
 
 # Modules, names and attributes with which code looks into the machinery that runs it.
 TOLD = {
@@ -45,6 +46,8 @@ CHECKS = ("checks", "labs")
 PRIVATE = "uses private parts of the checks"
 TOKENS = 40  # that an answer has at least, to be compared: many write the same short one
 WORDS = 12  # the same of an answer in words
+MOST = 2000  # tokens of an answer that are compared; two of 5000 can take eight seconds
+TOLD_OF = 20  # different things that are told of one notebook
 ALIKE = 0.9  # share of two answers' tokens, in order, from which they are alike
 MODEL = "the model answers"
 ENOUGH = 2  # answers that are alike, for a pair to be told of
@@ -65,13 +68,14 @@ def strange(notebook):
     found = {}
     for place, source in own_code(notebook):
         try:
-            tree = ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            tree = ast.parse(re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", source))
+        except UNREADABLE:
             continue
         for node in ast.walk(tree):
             for what in reaches(node):
-                found.setdefault(what, []).append(place)
-    return [f"{what} ({', '.join(dict.fromkeys(places))})" for what, places in found.items()]
+                found.setdefault(what, {})[place] = True
+    told = [f"{what} ({', '.join(places)})" for what, places in found.items()]
+    return told[:TOLD_OF] + [f"and {len(told) - TOLD_OF} things more"] * (len(told) > TOLD_OF)
 
 
 def noted(note):
@@ -103,7 +107,7 @@ def reaches(node):
         elif name in TOLD and (name != "stack" or root(node) == "inspect"):
             yield TOLD[name]
         if stored and root(node) in MODULES:
-            yield f"gives {ast.unparse(node)} another meaning"
+            yield f"gives {dotted(node)} another meaning"
     elif isinstance(node, ast.Import | ast.ImportFrom):
         module = getattr(node, "module", None) or ""
         names = [f"{module}.{alias.name}".strip(".") for alias in node.names]
@@ -116,6 +120,15 @@ def reaches(node):
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
         for module in {root(part) for part in node.args[:1]} & {*MODULES}:
             yield f"gives parts of {module} another meaning"
+
+
+def dotted(node):
+    """An expression such as a.b.c as it is written, or as far as a reader wants to know."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *parts[::-1]])[:100]
 
 
 def root(node):
@@ -138,16 +151,20 @@ def answers_of(notebook):
         code = cell.cell_type == "code"
         tokens = tokens_of(cell.source) if code else re.findall(r"\w+", cell.source.lower())
         if len(tokens) >= (TOKENS if code else WORDS):
-            found[mark["grade_id"]] = tokens
+            found[mark["grade_id"]] = tokens[:MOST]
     return found
 
 
 def tokens_of(source):
     """Code as a list of tokens, without comments, docstrings, layout and the names it chose."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return re.findall(r"\w+|[^\w\s]", source)
+    with contextlib.suppress(*UNREADABLE):
+        source = unnamed(source)
+    return re.findall(r"\w+|[^\w\s]", source)
+
+
+def unnamed(source):
+    """Code as `tokens_of` compares it; raises one of UNREADABLE where it is none."""
+    tree = ast.parse(source)
     own = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
@@ -163,7 +180,7 @@ def tokens_of(source):
             node.id = own.get(node.id, node.id)
         if isinstance(node, ast.arg):
             node.arg = own[node.arg]
-    return re.findall(r"\w+|[^\w\s]", ast.unparse(tree))
+    return ast.unparse(tree)
 
 
 def alike(notebooks, blank, model):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import nbformat
 
-from answers import as_cell
+from answers import as_cell, bounded
 
 LARGEST = 50_000_000  # bytes of a notebook (pictures that students paste in are part of it)
 TOGETHER = 2_000_000_000  # bytes that are read of one archive, and of those within
@@ -222,8 +222,10 @@ def read(data):
         notebook = json.loads(text)
         if notebook.get("nbformat", 4) < 4:
             notebook = nbformat.convert(nbformat.from_dict(notebook), 4)
-        cells = [as_cell(cell) for cell in notebook["cells"]]
+        cells, cut = bounded(as_cell(cell) for cell in notebook["cells"])
     except Exception as error:  # whatever a file may hold
         return None, f"the file is no notebook ({type(error).__name__})"
     damaged = text.count("\ufffd")
-    return cells, f"{damaged} of its bytes are not UTF-8" if damaged else ""
+    troubles = [f"{damaged} of its bytes are not UTF-8"] if damaged else []
+    troubles += [f"the code of {cut} of its cells was cut: it was too long"] if cut else []
+    return cells, "; ".join(troubles)
