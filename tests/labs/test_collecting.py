@@ -157,6 +157,16 @@ def test_what_was_handed_out_never_counts_before_what_was_written(tmp_path):
     assert "Ann/old.ipynb counts" in students["Ann"].note
 
 
+def test_nor_does_what_was_handed_out_with_a_number_of_its_own(tmp_path):
+    lab = released("mini")
+    lab.cells.insert(1, new_code_cell("labs = checks\nlabs.variant(0)  # the defects"))
+    blank = nbformat.writes(lab).replace("variant(0)", "variant(2001)")
+    work = blank.replace("NotImplementedError", "ValueError(1)")
+    tree = grow(tmp_path, {"Ann/old.ipynb": work, "Ann/mini (3).ipynb": blank})
+    (ann,), _ = collect.collect(list(unpack.files(tree)), {"mini": lab}, 4)
+    assert "Ann/old.ipynb counts" in ann.note
+
+
 def test_other_endings_and_archives_within_archives(tmp_path):
     inner = zipped({"lab/mini.ipynb": notebook(5), "__MACOSX/lab/._mini.ipynb": "junk"})
     tree = {
