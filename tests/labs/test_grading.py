@@ -386,6 +386,18 @@ def test_the_kernel_sees_no_more_than_it_needs(tmp_path):
     assert said[5].count('"""What stands in for a lab\'s checks') == checks >= 7
 
 
+def test_a_busy_machine_does_not_end_a_notebook_that_the_sandbox_would_let_run(
+    tmp_path, monkeypatch
+):
+    import sandbox
+
+    def run(command, timeout, **options):
+        assert timeout > sandbox.BUSY * 900  # seconds that 900 of its own may take
+
+    monkeypatch.setattr(grade.subprocess, "run", run)
+    grade.execute(new_notebook(), tmp_path, (90, 900, 6))
+
+
 def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
     import cage
 
