@@ -168,10 +168,12 @@ tally: env
 	make tally LINES=file" >&2; exit 1; }
 	@$(BIN)/python book/explorables/tally.py "$(LINES)"
 
+# The scoreboard marks networks that the others make, and so comes last.
+MAKERS = $(filter-out data/build/scoreboard.py,$(sort $(wildcard data/build/[!_]*.py)))
 data: tests-env
 	@command -v espeak-ng >/dev/null || { echo "data/build/speech.py needs the program espeak-ng \
 	(apt-get install espeak-ng). Nothing was written." >&2; exit 1; }
-	for script in data/build/[!_]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(MAKERS) data/build/scoreboard.py; do $(BIN)/python $$script || exit 1; done
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --quiet

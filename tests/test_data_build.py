@@ -191,9 +191,11 @@ def test_every_shipped_file_is_named_by_a_script():
         assert re.search(rf"\b{re.escape(name)}\b", scripts), f"no script makes {file}"
 
 
-def test_make_data_runs_each_script_and_nothing_else():
-    rule = (ROOT / "Makefile").read_text().split("\ndata: tests-env\n")[1].split("\n\n")[0]
-    pattern = re.search(r"for script in (\S+);", rule).group(1)
-    listed = ["sh", "-c", f"echo {pattern}"]
-    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True).stdout.split()
-    assert found == [path.relative_to(ROOT).as_posix() for path in SCRIPTS]
+def test_make_data_runs_each_script_and_last_the_one_that_marks_what_they_made():
+    if shutil.which("make") is None:
+        pytest.skip("the program make is not installed")
+    told = ["make", "--dry-run", "--old-file", "tests-env", "data"]
+    run = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"for script in (.+);\s*do ", run).group(1).split()
+    assert sorted(found) == [path.relative_to(ROOT).as_posix() for path in SCRIPTS]
+    assert found[-1] == "data/build/scoreboard.py"

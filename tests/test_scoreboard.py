@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from course_utils import datasets
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -41,6 +43,29 @@ def test_what_is_finished_is_not_computed_again(board, tmp_path, monkeypatch, ca
     assert found["one 1", "saliency"]["marks"] == {"mass": [0.5, None, 8.0]}
     assert board.work(counts, fields, tmp_path) == found
     assert len(asked) == len(found) + 1
+
+
+def test_what_was_finished_with_other_networks_or_data_is_not_taken_up(board, monkeypatch):
+    counts, sums = board.counts_of(50), board.read_sums()
+    own = board.digest_of(counts)
+    assert own == board.digest_of(counts) != board.digest_of(board.counts_of(51))
+    for name in sums:
+        monkeypatch.setattr(board, "read_sums", lambda name=name: sums | {name: "0" * 64})
+        assert (board.digest_of(counts) != own) == (name in board.FILES), name
+    assert set(board.FILES) <= set(sums)
+
+
+def test_the_files_that_the_marks_depend_on_are_those_that_are_read(board, monkeypatch):
+    asked, own = set(), datasets.data_file
+    monkeypatch.setattr(datasets, "data_file", lambda name: asked.add(name) or own(name))
+    board.detector.cache_clear()
+    for cached in (sys.modules["_contestants"].weights, board.linear, board.rectangles):
+        cached.cache_clear()
+    for recipe in board.RECIPES:
+        board.detector(f"{recipe} 0", 2)
+    board.linear(0)
+    board.rectangles(2)
+    assert asked == set(board.FILES)
 
 
 def test_an_interval_is_over_networks_and_what_is_undefined_does_not_count(board):

@@ -29,6 +29,13 @@ RECIPES = {
     "confounded, no patches": ("scenes_small_confounded", 0),
 }
 SEEDS = (4, 3, 2, 1, 0)
+# All that is read of data/: the networks, and the pictures that are not drawn anew.
+FILES = (
+    *dict.fromkeys(f"{shipped}_weights.npz" for shipped, _ in RECIPES.values()),
+    "digits.npz",
+    "squares_backgrounds.npz",
+    "squares_weights.npz",
+)
 
 # -- Methods -------------------------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ is that of the mean over networks (Student's, 95 %), so that it speaks about oth
 
 With 50 images for each network, 1,000 in all, about 30 minutes on one core, no network; needs
 nothing beyond the course itself. ``--images 1000`` takes as many for each network, and twenty times
-as long. It can be stopped and started again: what is finished is kept in _build/scoreboard, and it
-says how long the rest will take. With ``--networks``, it makes only the first so many networks.
-With ``--compare``, it writes nothing, and says how the marks differ from those that are there.
+as long. It can be stopped and started again: what is finished is kept in _build/scoreboard, for
+these settings, networks and pictures, and it says how long the rest will take. It cannot tell that
+the code of a method or mark has changed: delete _build/scoreboard then. With ``--networks``, it
+makes only the first so many networks. With ``--compare``, it leaves scoreboard.json as it is, and
+says how the marks differ from those that are there.
 """
 
 import argparse
@@ -25,10 +27,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import DATA, write_shipped_text, write_text
+from _common import DATA, read_sums, write_shipped_text, write_text
 from _contestants import (
     BLIND,
     DRAWN,
+    FILES,
     RECIPES,
     SEEDS,
     TRUTH,
@@ -205,13 +208,20 @@ def counts_of(images):
 
 
 def settings_of(counts):
-    """All that the marks depend on, as JSON can keep it."""
+    """All settings that the marks depend on, as JSON can keep them."""
     fixed = {"steps": STEPS, "samples": SAMPLES, "radius": RADIUS, "noise": NOISE, "patch": PATCH}
     usual = {
         name: {key: value for key, value in options.items() if np.isscalar(value)}
         for name, (_, options) in contestants(np.zeros((1, 1, 1))).items()
     }
     return {"counts": counts, "metrics": fixed, "methods": usual}
+
+
+def digest_of(counts):
+    """Another name for each state of the settings, the networks and the pictures."""
+    sums = read_sums()
+    state = settings_of(counts) | {"files": {name: sums[name] for name in FILES}}
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def work(counts, fields, folder):
@@ -387,8 +397,7 @@ def main():
     counts = counts_of(given.images)
     everyone = [who for who in FIELDS if FIELDS[who] is marks_of_detector]
     fields = [who for who in FIELDS if who not in everyone[given.networks or len(everyone) :]]
-    digest = hashlib.sha256(json.dumps(settings_of(counts), sort_keys=True).encode()).hexdigest()
-    made = table(work(counts, fields, KEPT / digest[:12]), counts, fields)
+    made = table(work(counts, fields, KEPT / digest_of(counts)), counts, fields)
     if given.compare:
         return print(differences(made, json.loads((DATA / "scoreboard.json").read_text())))
     lines = json.dumps(made, ensure_ascii=False, indent=1)
