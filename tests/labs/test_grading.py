@@ -398,6 +398,25 @@ def test_a_busy_machine_does_not_end_a_notebook_that_the_sandbox_would_let_run(
     grade.execute(new_notebook(), tmp_path, (90, 900, 6))
 
 
+@pytest.mark.parametrize("which", ["labs", "handed in", "graded"])
+@pytest.mark.parametrize("by", ["path", "link"])
+def test_nothing_is_run_where_students_code_would_see_the_solutions_or_others_work(
+    tmp_path, monkeypatch, which, by
+):
+    seen = tmp_path / "prefix"  # of Python, as /usr is where the course is in /usr/src/app
+    folders = {name: tmp_path / name for name in ("labs", "handed in", "graded")}
+    folders[which] = seen / "src" / which
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    if by == "link":
+        (tmp_path / "link").symlink_to(folders[which])
+        folders[which] = tmp_path / "link"
+    monkeypatch.setattr(sys, "base_prefix", str(seen))
+    monkeypatch.setattr(release, "LABS", folders["labs"])
+    with pytest.raises(ValueError, match="which students' code can read"):
+        grade.grade(folders["handed in"], folders["graded"])
+
+
 def test_without_a_sandbox_nothing_is_run(monkeypatch, tmp_path):
     import cage
 

@@ -26,22 +26,42 @@ def needed():
         )
 
 
+def places():
+    """The course's package, and its data."""
+    package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
+    return package, next(f for f in (package / "data", package.parent / "data") if f.is_dir())
+
+
+def visible():
+    """The files and folders that code in the cage sees, besides a folder of its own."""
+    seen = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
+    seen += ["/etc/fonts", "/etc/localtime", "/etc/ssl/openssl.cnf"]
+    return [Path(path) for path in (*seen, sys.base_prefix, sys.prefix, *places())]
+
+
+def hidden(**folders):
+    """Raise ValueError, with what to do, where code in the cage would see one of these folders."""
+    for what, folder in folders.items():
+        for seen in visible():
+            if Path(folder).resolve().is_relative_to(seen.resolve()):
+                raise ValueError(
+                    f"the folder of {what.replace('_', ' ')}, {folder}, lies in {seen}, which "
+                    "students' code can read. Move it to another place, such as /srv or your home."
+                )
+
+
 def cage(folder, memory, *, judges=False):
     """The command that runs another in the sandbox; it can read `folder`, and write nowhere.
 
     A student's has no checks in it, the judge's has.
     """
-    package = Path(find_spec("course_utils").origin).parent  # not imported: TensorFlow is slow
-    data = next(f for f in (package / "data", package.parent / "data") if f.is_dir())
-    visible = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
-    visible += ["/etc/fonts", "/etc/localtime", "/etc/ssl/openssl.cnf"]
-    visible += [sys.base_prefix, sys.prefix, package, data]
+    package, data = places()
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     command += ["--proc", "/proc", "--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
         command += ["--size", str(DISK), "--tmpfs", path]
     command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
-    for path in (*visible, folder):
+    for path in (*visible(), folder):
         command += ["--ro-bind-try", str(path), str(path)]
     for script in SCRIPTS["judge" if judges else "kernel"]:
         path = Path(__file__).with_name(f"{script}.py")

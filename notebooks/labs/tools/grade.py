@@ -41,6 +41,7 @@ from nbgrader.preprocessors import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import answers
+import cage
 import class_page
 import clean
 import collect
@@ -130,6 +131,7 @@ def grade(
     """
     sandbox.needed()
     submitted, out = Path(submitted), Path(out)
+    cage.hidden(the_labs=release.LABS, what_was_handed_in=submitted, the_grades=out)
     found = gather(submitted, out)
     out.mkdir(parents=True, exist_ok=True)
     labs = release.names()
