@@ -98,6 +98,22 @@ def test_long_answers_and_many_empty_lines_take_no_time():
     assert time.process_time() - begun < 20
 
 
+def test_a_grading_that_is_killed_while_it_writes_leaves_the_table_as_it_was(tmp_path, monkeypatch):
+    rows = [{"student": name, "lab": "a", "note": "é", "tasks": []} for name in ("Ann", "Bo")]
+    grade.write_tables(tmp_path, rows)
+    before = (tmp_path / "grades.csv").read_bytes()
+    assert before.startswith("\ufeffstudent,lab,".encode())
+    assert before.count(b"\r\n") == 3
+
+    def kill(value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grade, "short", kill)
+    with pytest.raises(KeyboardInterrupt):
+        grade.write_tables(tmp_path, rows)
+    assert (tmp_path / "grades.csv").read_bytes() == before
+
+
 def test_a_text_in_the_table_is_no_longer_than_csv_reads(tmp_path):
     row = {"student": "Ann", "lab": "a", "note": "x" * 200_000, "tasks": []}
     grade.write_tables(tmp_path, [row], files=[{"student": "Ann", "file": "y" * 200_000}])

@@ -17,6 +17,7 @@ import contextlib
 import csv
 import datetime
 import hashlib
+import io
 import json
 import math
 import re
@@ -389,10 +390,12 @@ def write_tables(out, rows, files=None, pairs=None):
     if pairs is not None:
         tables["alike.csv"] = (PAIR, pairs)
     for name, (columns, lines) in tables.items():
-        with (out / name).open("w", newline="", encoding="utf-8-sig") as file:
-            table = csv.DictWriter(file, columns, extrasaction="ignore")
-            table.writeheader()
-            table.writerows({k: short(v) for k, v in line.items()} for line in lines)
+        file = io.StringIO("\ufeff", newline="")  # by which spreadsheets know UTF-8
+        file.seek(1)
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows({k: short(v) for k, v in line.items()} for line in lines)
+        points.write(out / name, file.getvalue())
 
 
 def short(value):
