@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+import time
 import tracemalloc
 import unicodedata
 import zipfile
@@ -165,6 +167,53 @@ def test_nor_does_what_was_handed_out_with_a_number_of_its_own(tmp_path):
     tree = grow(tmp_path, {"Ann/old.ipynb": work, "Ann/mini (3).ipynb": blank})
     (ann,), _ = collect.collect(list(unpack.files(tree)), {"mini": lab}, 4)
     assert "Ann/old.ipynb counts" in ann.note
+
+
+def dated(files, when):
+    """The bytes of an archive of files that were all changed at a time, (year, month, ...)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, when), content)
+    return buffer.getvalue()
+
+
+EARLY, LATE = (2026, 11, 1, 12, 0, 0), (2026, 11, 28, 12, 0, 0)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", ["Ann_101_assignsubmission_file_/lab.zip", "Ann/mini.ipynb"])
+@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize("in_a_folder", [False, True])
+def test_no_student_antedates_their_work_by_an_archive(
+    tmp_path, layers, name, unpacked, in_a_folder
+):
+    own = {"mini.ipynb": notebook(1)}
+    for _ in range(layers):
+        own = {"all.zip": dated(own, EARLY)}
+    theirs, late = own["all.zip"], time.mktime((*LATE, 0, 0, -1))
+    others = {"Bo_102_assignsubmission_file_/mini.ipynb": notebook(2)}
+    top = tmp_path / "in"
+    if unpacked:
+        grow(top, {name: theirs} | others)
+        os.utime(top / name, (late, late))
+    elif in_a_folder:
+        grow(top, {"submissions.zip": dated({name: theirs} | others, LATE)})
+    else:
+        top = grow(tmp_path, {"download.zip": dated({name: theirs} | others, LATE)})
+        top /= "download.zip"
+    students, _ = collected(top)
+    assert students["Ann"].time == late
+
+
+def test_in_one_archive_of_a_student_the_newest_version_counts(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a/mini.ipynb", LATE), notebook("newer"))
+        archive.writestr(zipfile.ZipInfo("b/mini.ipynb", EARLY), notebook("older"))
+    tree = {"Ann/all.zip": buffer.getvalue(), "Bo/mini.ipynb": notebook(2)}
+    students, _ = collected(grow(tmp_path, tree))
+    assert any("newer" in cell.text for cell in students["Ann"].cells)
 
 
 def test_other_endings_and_archives_within_archives(tmp_path):

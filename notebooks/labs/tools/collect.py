@@ -94,7 +94,7 @@ def collect(found, labs, shared):
             fates[chosen.place] = "it counts" if chosen.cells is not None else chosen.trouble
             owner = owners[chosen.place]
             there = f"{owner.platform} {owner.number}" if owner.platform and owner.number else ""
-            when = owner.time or chosen.time
+            when = handed_in(chosen, owner)
             note = "; ".join(notes)
             made.append(Submission(student, name, chosen.cells or [], note, there, when))
         others = {f.place: fates[f.place] for f in rest if student and not f.hidden}
@@ -135,11 +135,11 @@ def choose(lab, versions, owners, released):
         owner, name = owners[file.place], file.place[-1]
         written = any(without_number(cell.text) not in given for cell in file.cells or ())
         copies = [int(n) for pair in COPY.findall(name.split(".ipynb")[0]) for n in pair if n]
-        when = (owner.time or file.time) // 2  # archives know even seconds only
+        when = handed_in(file, owners[file.place]) // 2  # archives know even seconds only
         own_name = name.split(".")[0] == lab
         return (
             *(bool(file.cells), written, not file.trouble, ordered and owner.order, when),
-            *(max(copies, default=0), own_name, file.place),
+            *(file.time // 2, max(copies, default=0), own_name, file.place),
         )
 
     chosen = max(versions, key=rank)
@@ -154,6 +154,16 @@ def choose(lab, versions, owners, released):
     elif not re.search(rf"(^|[_-] ?){lab}(-\d+)?\.ipynb$", name):
         notes.append(f"its file is called {name}")
     return chosen, notes
+
+
+def handed_in(file, owner):
+    """When a file was handed in, as the platform or the teacher's disk says it, or 0.
+
+    An archive of the student's own says of the files in it what the student likes; what counts is
+    the time of that archive.
+    """
+    own = [when for length, when in file.archives if length > owner.depth]
+    return owner.time or (own[0] if own else file.time)
 
 
 def lab_of(file, labs, shared):

@@ -37,6 +37,9 @@ class File(NamedTuple):
     cells: list | None = None  # if it is a notebook
     trouble: str = ""  # what is wrong with it
     hidden: bool = False  # by its name nobody's work
+    # The archives that it lies in, the outermost first: how long the place of each is, and the time
+    # that the folder or the archive around it gives for it.
+    archives: tuple = ()
 
 
 def files(folder):
@@ -76,7 +79,7 @@ def file_on_disk(path, place):
         return
     try:
         if path.suffix.lower() == ".zip" and not is_hidden(path.name):
-            yield from members(path, place, Budget())
+            yield from within(members(path, place, Budget()), place, path.stat().st_mtime)
         else:
             size, when = path.stat().st_size, path.stat().st_mtime
             yield from one(place, when, size, path.read_bytes, Budget())
@@ -105,11 +108,17 @@ def one(place, when, size, load, budget, depth=0):
     else:
         data = load()
         if data[:4] == b"PK\3\4" or name.endswith(".zip"):
-            yield from members(io.BytesIO(data), place, budget, depth + 1)
+            yield from within(members(io.BytesIO(data), place, budget, depth + 1), place, when)
         elif ".ipynb" in name or b'"cells"' in data or b'"worksheets"' in data:
             yield File(place, when, *read(data))
         else:
             yield File(place, when, trouble="no notebook")
+
+
+def within(found, place, when):
+    """Yield `File`s with the archive that they were found in, which was changed at a time."""
+    for file in found:
+        yield file._replace(archives=((len(place), when), *file.archives))
 
 
 def members(source, place, budget, depth=0):
