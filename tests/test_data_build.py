@@ -54,6 +54,59 @@ def test_what_is_remade_can_be_compared_without_a_write(common, folder, monkeypa
     assert contents(folder) == before
 
 
+def test_a_text_that_is_remade_can_be_compared_without_a_write(common, folder, monkeypatch, capsys):
+    common.write_shipped_text("names.json", "[]\n", folder)
+    before = contents(folder)
+    monkeypatch.setattr(sys, "argv", ["names.py", "--compare"])
+    capsys.readouterr()
+    for name, text, says in (
+        ("names.json", "[]\n", "the same"),
+        ("names.json", "[1]\n", "other text"),
+        ("new.json", "[]\n", "there is no such file"),
+    ):
+        common.write_shipped_text(name, text, folder)
+        assert capsys.readouterr().out == f"{name}: {says}\n"
+    assert contents(folder) == before
+
+
+@each_script
+def test_a_script_takes_the_option_to_compare(path):
+    """A parser knows it, and nothing is written but by what heeds it, or the script refuses it."""
+    script = path.read_text(encoding="utf8")
+    if "ArgumentParser" in script:
+        assert 'add_argument("--compare"' in script
+    if re.search(r"\breplacing\(|\bwrite_sums\(|\bwrite_text\(DATA", script):
+        for given in (["--compare"], [BUILD, "--compare"]):
+            command = [sys.executable, path, *given]
+            run = subprocess.run(command, capture_output=True, text=True)
+            assert run.returncode == 1
+            assert "takes a folder and no options" in run.stderr
+            assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (["--compare"], 8),
+        (["scenes_fair", "--compare"], 1),
+        (["scenes_fair", "scenes_confounded"], 2),
+        ([], 8),
+    ],
+)
+def test_the_script_of_scenes_tells_the_option_from_the_names(given, made, monkeypatch):
+    path, asked = BUILD / "scenes.py", []
+    monkeypatch.setattr(sys, "argv", [str(path), *given])
+    monkeypatch.syspath_prepend(str(BUILD))
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    *body, main = tree.body
+    names = {"__name__": "scenes"}
+    exec(compile(ast.Module(body, []), path, "exec"), names)
+    names |= {"train": dict, "write_weights": lambda name, _: asked.append(name), "report": list}
+    exec(compile(ast.Module(main.body, []), path, "exec"), names)
+    assert len(asked) == made
+    assert {*given} - {"--compare"} <= {*asked}
+
+
 class Breaks:
     """An array that fails when numpy asks for its values, halfway through a file."""
 

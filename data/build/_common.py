@@ -1,8 +1,8 @@
 """What the build scripts share: what they need, where files go, how they are written.
 
 A file is written beside its place and then moved there, so that a script that fails or is
-interrupted leaves the old file as it was. Every script takes ``--compare``: it makes all that it
-makes, writes nothing, and says how the arrays differ from those that are there.
+interrupted leaves the old file as it was. Every script of arrays or weights takes ``--compare``: it
+makes all that it makes, writes nothing, and says how that differs from what is there.
 """
 
 import hashlib
@@ -58,9 +58,15 @@ def replacing_shipped(name, folder=DATA):
 
 
 def write_shipped_text(name, text, folder=DATA):
-    """Write data/`name`, then its line in SHA256SUMS."""
+    """Write data/`name`, then its line in SHA256SUMS; or, with ``--compare``, compare only."""
+    path, content = Path(folder) / name, text.encode()
+    if "--compare" in sys.argv:
+        same = path.is_file() and path.read_bytes() == content
+        says = "the same" if same else "other text" if path.is_file() else "there is no such file"
+        print(f"{name}: {says}", flush=True)
+        return
     with replacing_shipped(name, folder) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 def write_arrays(name, folder=DATA, **arrays):

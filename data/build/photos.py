@@ -50,8 +50,13 @@ def remake(folder, palapeli=None):
 
 
 if __name__ == "__main__":
+    palapeli = sys.argv[1:]
+    if strange := [given for given in palapeli if not Path(given).is_dir()]:
+        sys.exit(
+            f"photos.py takes a folder and no options, and {strange[0]} is no folder. Nothing was "
+            "written."
+        )
     need(packages=["skimage"])
-    palapeli = sys.argv[1:2]
     made = [f"photos/{name}.jpg" for name in sources(*palapeli)]
     check_sums(made=made)
     print("remade:", *remake(DATA / "photos", *palapeli))

@@ -125,6 +125,6 @@ def report():
 if __name__ == "__main__":
     if "--check" in sys.argv:
         sys.exit(check())
-    for name in sys.argv[1:] or NETWORKS:
+    for name in [given for given in sys.argv[1:] if given != "--compare"] or NETWORKS:
         write_weights(name, train(**NETWORKS[name]))
     report()

@@ -239,6 +239,7 @@ def make():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="print figures, make nothing")
+    parser.add_argument("--compare", action="store_true", help="write nothing, say what differs")
     if not parser.parse_args().check:
         need(packages=["sklearn"], programs=["espeak-ng"])
         make()
