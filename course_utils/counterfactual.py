@@ -21,7 +21,7 @@ class Counterfactuals(NamedTuple):
     images: np.ndarray
     """float32 (N, H, W, C): the changed images, in the order of axes in which they were given."""
     flipped: np.ndarray
-    """bool (N,): whether the answer is the wanted one now."""
+    """bool (N,): whether the answer is the wanted one now, by more than rounding."""
     parts: np.ndarray | None
     """bool (N, number of parts): which were replaced; None if not by parts."""
     sources: np.ndarray | None
@@ -98,12 +98,16 @@ def counterfactual(
     Notes
     -----
     Pixels and latent numbers: each step takes the scores for linear where it stands and goes the
-    shortest way to where the wanted class is no longer exceeded; once there, it begins again from
+    shortest way to where the wanted class is ahead; once there, it begins again from
     the image with what it learned there, and the smallest of all changes that turned the answer
     counts, shortened as far as the answer allows. For a linear model, that is the projection onto
     its boundary; for others, a small change, not proven to be the smallest. Parts: the one that
     helps most is replaced, then the next, until the answer turns; then those are put back that
     were not needed.
+
+    A tie is not the wanted answer, but of pixels and latent numbers the search ends at the
+    boundary, a few roundings beyond it: of the same image rounded to bytes, or in another
+    program, the answer may be the old one.
 
     References
     ----------
@@ -126,17 +130,19 @@ def counterfactual(
     check_whole("batch_size", batch_size, 1)
     _check_way(by, segments=segments, others=others, generator=generator, latents=latents)
     scored = score_model(model, "logit")
+    unit = 0.0 if scored is score_model(model, "probability") else 1.0
     parts = sources = None
     if by == "parts":
         others = _check_others(model, others)
         segments = _check_parts(segments, images.shape[:3])
         ask = functools.partial(_scores, scored, batch_size=batch_size)
-        images, parts, sources = _by_parts(ask, images, to, others, segments)
-        flipped = _margins(ask(images), to) >= 0
+        lead = functools.partial(_margins, unit=unit)
+        images, parts, sources = _by_parts(ask, lead, images, to, others, segments)
+        flipped = lead(ask(images), to) > 0
     else:
         points = images if by == "pixels" else _check_latents(model, generator, latents, images)
         _check_range(points, norm, low, high)
-        climb = _slopes(scored, generator, first)
+        climb = _slopes(scored, generator, first, unit)
         some = (slice(i, i + batch_size) for i in range(0, len(points), batch_size))
         found = [_nearest(climb, points[s], to[s], norm, low, high, steps) for s in some]
         points, flipped = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -145,6 +151,12 @@ def counterfactual(
             latents, images = points, _drawn(generator, points, batch_size, first)
     images = np.ascontiguousarray(np.moveaxis(images, -1, 1)) if first else images
     return Counterfactuals(images, flipped, parts, sources, latents)
+
+
+# How far a class must be ahead: the share of what is added up in the scores that rounding may take
+# from them, so that the model gives the same answer in another batch; and, where a softmax or
+# sigmoid follows, in probabilities, as a share of the `unit` 1.
+_ROUNDING = 2.0**-21
 
 
 # Pixels and latent numbers
@@ -161,18 +173,20 @@ def _nearest(climb, start, to, norm, low, high, steps):
 
     point, best = start.copy(), start.copy()
     smallest = np.full(len(start), np.inf)
-    for _ in range(steps):
+    for step in range(steps + 1):  # a last round, which moves nothing, judges what is found
         margins, slopes = ask(point)
         size = np.linalg.norm(point - start, ord=norm, axis=1)
-        better = (margins >= 0) & (size < smallest)
+        better = (margins > 0) & (size < smallest)
         best[better], smallest[better] = point[better], size[better]
-        if not smallest.any():
+        if step == steps or not smallest.any():
             break
+        if step == 0:
+            beyond = 1e-4 * np.abs(margins)
         # On from here, a little beyond the boundary; or, where it is passed, from the start again.
-        inside = margins < 0
+        inside = margins <= 0
         origin = np.where(inside[:, np.newaxis], point, start)
         offset = np.sum(slopes.astype(np.float64) * (origin - point), axis=1)
-        need = np.maximum(-margins - offset, 0) * (1 + 1e-4)
+        need = np.maximum(-margins - offset, 0) + beyond
         point = origin + _smallest_change(origin, slopes.astype(np.float64), need, norm, low, high)
     flipped = np.isfinite(smallest)
     best[~flipped] = point[~flipped]
@@ -186,7 +200,7 @@ def _shortened(ask, start, best):
     middle = far
     while (far - near > 4 * fine).any():
         margins, slopes = ask(start + middle[:, np.newaxis] * way)
-        turned = margins >= 0
+        turned = margins > 0
         near, far = np.where(turned, near, middle), np.where(turned, middle, far)
         # Just past where the slope says that the boundary is; each eighth time, halve what is left.
         rise = np.sum(slopes * way, axis=1)
@@ -230,30 +244,35 @@ def _smallest_change(origin, slopes, need, norm, low, high):
         ended |= more
 
 
-def _slopes(scored, generator, first):
+def _slopes(scored, generator, first, unit):
     """The compiled function (points, classes) -> margins of the classes, and their gradients."""
     makes = None if generator is None else plain(generator)
     # The token is another one when the generator computes something else.
     token = None if generator is None else kept(generator, "token", object)
     drawn = None if makes is None else weakref.ref(makes)
-    run = functools.partial(_run, weakref.ref(scored), drawn, first)
+    run = functools.partial(_run, weakref.ref(scored), drawn, first, unit)
     specs = [images_spec(makes or scored), tf.TensorSpec((None,), tf.int64)]
     make = functools.partial(tf.function, run, specs, autograph=False)
-    return kept(scored, ("counterfactual", token), make)
+    return kept(scored, ("counterfactual", token, unit), make)
 
 
-def _run(scored, makes, first, points, to):
+def _run(scored, makes, first, unit, points, to):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         images = points if makes is None else _images(makes(), points, first)
         scores = tf.cast(scored()(images, training=False), tf.float32)
         if scores.shape[-1] == 1:
             margins = tf.where(to == 1, scores[:, 0], -scores[:, 0])
+            summed = tf.abs(margins)
         else:
             own = tf.one_hot(to, scores.shape[-1], on_value=True, off_value=False)
             rival = tf.reduce_max(tf.where(own, -np.inf, scores), axis=1)
-            margins = of_columns(scores, to) - rival
-    return margins, reached(tape.gradient(margins, points))
+            wanted = of_columns(scores, to)
+            margins, summed = wanted - rival, tf.abs(wanted) + tf.abs(rival)
+    slopes = reached(tape.gradient(margins, points))
+    axes = list(range(1, len(points.shape)))
+    summed += tf.reduce_sum(tf.abs(slopes * points), axes)
+    return margins - _ROUNDING * (summed + unit), slopes
 
 
 def _images(makes, points, first):
@@ -265,16 +284,16 @@ def _images(makes, points, first):
 # Parts
 
 
-def _by_parts(ask, images, to, others, segments):
+def _by_parts(ask, lead, images, to, others, segments):
     """The images with parts replaced, which parts (N, parts), and where they come from (N,)."""
     images, count = images.copy(), int(segments.max()) + 1
     replaced = np.zeros((len(images), count), bool)
     sources = np.empty(len(images), np.int64)
     scores = ask(others)
-    allowed = {c: _margins(scores, np.full(len(others), c)) >= 0 for c in np.unique(to)}
+    allowed = {c: lead(scores, np.full(len(others), c)) > 0 for c in np.unique(to)}
     for n, image in enumerate(images):
         sources[n] = _unlike(image, others, allowed[to[n]], to[n])
-        replaced[n] = _fewest(ask, image, others[sources[n]], to[n], segments[n])
+        replaced[n] = _fewest(ask, lead, image, others[sources[n]], to[n], segments[n])
         shown = replaced[n][segments[n]][..., np.newaxis]
         image[:] = np.where(shown, others[sources[n]], image)
     return images, replaced, sources
@@ -291,25 +310,25 @@ def _unlike(image, others, allowed, to):
     return np.where(allowed, distances, np.inf).argmin()
 
 
-def _fewest(ask, image, other, to, segments):
+def _fewest(ask, lead, image, other, to, segments):
     """Which parts of the other to put into the image, a greedy choice, bool (parts,)."""
     count = int(segments.max()) + 1
     chosen = np.zeros(count, bool)
 
     def margins(choices):
         shown = choices[:, segments][..., np.newaxis]
-        return _margins(ask(np.where(shown, other, image)), np.full(len(choices), to))
+        return lead(ask(np.where(shown, other, image)), np.full(len(choices), to))
 
     margin = margins(chosen[np.newaxis])[0]
-    while margin < 0 and not chosen.all():
+    while margin <= 0 and not chosen.all():
         more = np.flatnonzero(~chosen)
         choices = chosen | (np.arange(count) == more[:, np.newaxis])
         found = margins(choices)
         chosen, margin = choices[found.argmax()], found.max()
-    while margin >= 0 and chosen.any():  # put back what is not needed
+    while margin > 0 and chosen.any():  # put back what is not needed
         choices = chosen & (np.arange(count) != np.flatnonzero(chosen)[:, np.newaxis])
         found = margins(choices)
-        if found.max() < 0:
+        if found.max() <= 0:
             break
         chosen = choices[found.argmax()]
     return chosen
@@ -321,14 +340,15 @@ def _scores(scored, images, batch_size):
     return np.concatenate([run(tf.constant(images[s])).numpy() for s in some])
 
 
-def _margins(scores, to):
-    """How far the score of each class `to` lies above the highest other one, float32 (N,)."""
+def _margins(scores, to, unit):
+    """How far each class `to` is ahead of the highest other one by more than rounding, (N,)."""
     own = of_target(scores, to, "logit")
     if scores.shape[1] == 1:
-        return own
+        return own - _ROUNDING * (np.abs(own) + unit)
     rivals = scores.copy()
     rivals[np.arange(len(scores)), to] = -np.inf
-    return own - rivals.max(axis=1)
+    rival = rivals.max(axis=1)
+    return own - rival - _ROUNDING * (np.abs(own) + np.abs(rival) + unit)
 
 
 def _drawn(generator, latents, batch_size, first):

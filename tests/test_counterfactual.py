@@ -28,7 +28,7 @@ def images(count, seed=0):
 def curved(seed=0, outputs=3):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten()])
-    model.add(layers.Dense(16, activation="relu"))
+    model.add(layers.Dense(16, activation="relu", bias_initializer=keras.initializers.Constant(1)))
     model.add(layers.Dense(outputs, activation="softmax"))
     return model
 
@@ -173,6 +173,43 @@ def test_what_has_the_answer_already_stays_and_what_cannot_be_turned_is_told():
     assert stuck.images.max() < 1e-6  # as far as it goes
 
 
+def test_a_tie_is_not_the_wanted_answer():
+    model = linear(3)
+    model.get_layer("scores").set_weights([np.zeros((D, 3)), np.ones(3)])
+    assert not counterfactual(model, images(2), 0, to=2).flipped.any()
+    assert not counterfactual(model, images(2), 2, to=0).flipped.any()
+    half = linear(1, activation="sigmoid")
+    half.get_layer("scores").set_weights([np.zeros((D, 1)), np.zeros(1)])
+    for to in (0, 1):
+        assert not counterfactual(half, images(2), 1 - to, to=to).flipped.any()
+
+
+def test_from_a_tie_it_is_the_shortest_way_out():
+    model = linear(2, activation="softmax")
+    weights, bias = model.get_layer("scores").get_weights()
+    model.get_layer("scores").set_weights([weights, 0 * bias])
+    start = np.zeros((2, *SHAPE), np.float32)
+    found = counterfactual(model, start, 0, to=1)
+    assert found.flipped.all()
+    assert answers(model, found.images).tolist() == [1, 1]
+    assert np.abs(found.images).max() < 1e-5
+
+
+@pytest.mark.parametrize(("outputs", "activation"), [(1, None), (1, "sigmoid"), (2, "softmax")])
+def test_of_a_linear_model_one_step_is_enough(outputs, activation):
+    for seed in range(5):
+        model = linear(outputs, seed, activation)
+        pictures = images(8, seed)
+        half = 0.5 if activation else 0
+        said = model.predict(pictures, verbose=0)
+        now = answers(model, pictures) if outputs > 1 else (said[:, 0] > half).astype(int)
+        one, many = (
+            counterfactual(model, pictures, now, to=1 - now, steps=steps) for steps in (1, 50)
+        )
+        assert one.flipped.all()
+        np.testing.assert_allclose(one.images, many.images, atol=1e-5)
+
+
 # Parts
 
 
@@ -273,3 +310,51 @@ def test_others_without_the_answer_are_refused():
         counterfactual(
             model, images(1), 0, to=1, by="parts", segments=np.zeros((4, 5), int), others=images(2)
         )
+
+
+# The answer that counts is the one that the model gives
+
+ENDS = {
+    "logits": (3, None),
+    "softmax": (3, "softmax"),
+    "logit": (1, None),
+    "sigmoid": (1, "sigmoid"),
+}
+PARTS = np.arange(20).reshape(4, 5) // 2
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("way", ["pixels", "few", "parts", "generator"])
+def test_the_model_gives_the_wanted_answer_to_all_that_is_called_flipped(end, way):
+    outputs, activation = ENDS[end]
+
+    def answer(model, pictures, batch_size=32):
+        said = model.predict(pictures, verbose=0, batch_size=batch_size)
+        if outputs > 1:
+            return said.argmax(axis=1)
+        return (said[:, 0] > (0.5 if activation else 0)).astype(int)
+
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        hidden = layers.Dense(12, "relu" if seed % 2 else "tanh")
+        model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), hidden])
+        model.add(layers.Dense(outputs, activation))
+        generator = keras.Sequential([keras.Input((6,)), layers.Dense(D), layers.Reshape(SHAPE)])
+        latents = np.random.default_rng(seed).normal(size=(30, 6)).astype(np.float32)
+        others = images(60, seed + 100)
+        options = {
+            "pixels": {},
+            "few": {"norm": 1, "low": 0, "high": 1},
+            "parts": {"by": "parts", "segments": PARTS, "others": others},
+            "generator": {"by": "generator", "generator": generator, "latents": latents},
+        }[way]
+        pictures = generator(latents).numpy() if way == "generator" else images(30, seed)
+        now = answer(model, pictures)
+        there = np.unique(answer(model, others)) if way == "parts" else np.arange(max(outputs, 2))
+        assert len(there) > 1
+        to = np.where(now == there[0], there[1], there[0])
+        found = counterfactual(model, pictures, now, to=to, **options)
+        assert found.flipped.mean() > 0.6
+        for batch_size in (1, 7, 30):
+            said = answer(model, found.images, batch_size)
+            np.testing.assert_array_equal(said[found.flipped], to[found.flipped])
