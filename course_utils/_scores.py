@@ -25,8 +25,9 @@ def logit_model(model):
     other; `model` itself stays as it is. The softmax or sigmoid may be fused into the last Dense
     or convolution or be a layer of its own, in Sequential and Functional models and in models
     whose last layer is such a model, at any depth. Explanations look at these scores because a
-    saturated softmax has next to no gradient and mixes the classes (Simonyan, Vedaldi and
-    Zisserman, Deep Inside Convolutional Networks, 2014, section 3).
+    saturated softmax has next to no gradient, and because a class's probability can also rise
+    by the fall of others (Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks,
+    2014, section 2).
 
     Parameters
     ----------

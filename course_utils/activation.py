@@ -89,7 +89,8 @@ def maximize_activation(
     steps : int
     step_size : float
         How far the first step moves a value (root mean square); the steps shrink to zero. It
-        and `noise` are shares of the range `high` - `low` where pixels have one.
+        and `noise` are shares of the range `high` - `low` where the search is for pixels that
+        have one; with `fourier` they are those of the coefficients, before the sigmoid.
     start : float, array (C,) or array (H, W, C), optional
         Where the search begins: the middle of the range, or 0, if not given.
     noise : float, optional

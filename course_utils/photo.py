@@ -67,8 +67,8 @@ def explain_photo(photo, target=None, *, classifier=None, save=None):
     Returns
     -------
     PhotoExplanation
-        In the figure each map is divided by its own largest absolute value, leaving out the
-        outermost hundredth of its pixels, so colours can be compared within a map but not between
+        In the figure each map is divided by the 99th percentile of its absolute values, beyond
+        which colours are at their end, so colours can be compared within a map but not between
         maps: the title of each says what 1 stands for.
 
     Raises

@@ -209,7 +209,7 @@ def explain_row(
     References
     ----------
     Ribeiro, Singh and Guestrin, "Why Should I Trust You?" (2016), and the defaults of its
-    library for tables with discretize_continuous=False.
+    library for tables with discretize_continuous=False and feature_selection="none".
     """
     training_rows = as_rows(training_rows, "training_rows")
     columns = training_rows.shape[1]
