@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import unicodedata
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -405,7 +406,16 @@ def test_the_number_is_written_into_notebooks_and_into_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "table", ["student,mail\nAda Lovelace,a@b\nÉmile,c\n", "mail,Name\na,Ada Lovelace\nc,Émile\n"]
+    "table",
+    [
+        "student,mail\nAda Lovelace,a@b\nÉmile,c\n",
+        "mail,Name\na,Ada Lovelace\nc,Émile\n",
+        "mail;Name\na;Ada Lovelace\nc;Émile\n",
+        'mail\tStudent\na\t"Ada Lovelace"\n\nc\tÉmile\n',
+        "Ada Lovelace\nÉmile\n",
+        "Ada Lovelace,,\nÉmile,,\n",
+        "\ufeffstudent\r\nAda Lovelace\r\nÉmile\r\n",
+    ],
 )
 def test_students_side_by_side_in_a_roster_have_numbers_side_by_side(table, tmp_path):
     (tmp_path / "roster.csv").write_text(table, encoding="utf-8")
@@ -413,10 +423,37 @@ def test_students_side_by_side_in_a_roster_have_numbers_side_by_side(table, tmp_
     assert numbers == {"Ada Lovelace": 2001, "Émile": 2002}
 
 
-@pytest.mark.parametrize("table", ["", "student\n", "student\nAda\nAda\n", "student,x\n,1\n"])
+def test_in_one_column_a_name_may_have_a_comma(tmp_path):
+    (tmp_path / "roster.csv").write_text("student\nLovelace, Ada\nLovelace, Bo\n")
+    assert [*release.for_each(tmp_path / "roster.csv", 0)] == ["Lovelace, Ada", "Lovelace, Bo"]
+
+
+def test_names_are_the_same_in_both_forms_of_their_letters(tmp_path):
+    (tmp_path / "roster.csv").write_text(unicodedata.normalize("NFD", "Émile\n"), encoding="utf-8")
+    numbers = release.for_each(tmp_path / "roster.csv", 2)
+    assert release.variant_of(unicodedata.normalize("NFC", "Émile"), numbers) == 2001
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *("", "student\n", "student\nAda\nAda\n", "student,x\n,1\n"),
+        "First name,Surname,Email\nAda,Lovelace,a@b\nBo,Byron,c@d\n",  # not the first names
+        "Vorname;Nachname\nAda;Lovelace\n",
+        "Ada,a@b\nBo,c@d\n",
+        "mail,student\na@b,Ada\nc@d\n",  # a short line
+        "student\nAda\nADA\n",  # one folder on macOS and Windows
+    ],
+)
 def test_a_roster_without_a_name_for_each_is_refused(table, tmp_path):
     (tmp_path / "roster.csv").write_text(table)
     with pytest.raises(ValueError, match="name"):
+        release.for_each(tmp_path / "roster.csv", 1)
+
+
+def test_a_roster_in_another_encoding_is_refused_with_a_sentence(tmp_path):
+    (tmp_path / "roster.csv").write_bytes("student\nÉmile\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="save it anew"):
         release.for_each(tmp_path / "roster.csv", 1)
 
 

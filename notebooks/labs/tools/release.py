@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -147,20 +148,36 @@ def chapters(notebooks):
 def for_each(roster, seed):
     """The variants of the students in a table: {name: number}, one after the other.
 
-    A name is what stands in the column `student` or `name`, or in the first. Raises ValueError
-    where two are alike, or none is there.
+    A name is what stands in the column `student` or `name`, or in the only one. Raises ValueError
+    where two are alike, one is missing, or several columns may hold them.
     """
-    with Path(roster).open(newline="", encoding="utf-8-sig") as file:
-        head, *rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)] or [[]]
-    titles = [title.strip().lower() for title in head]
+    head, *rows = table(roster) or [[]]
+    titles = [title.lower() for title in head]
     column = next((titles.index(t) for t in ("student", "name") if t in titles), None)
-    rows = rows if column is not None else [head, *rows]
-    students = [row[column or 0].strip() for row in rows if row]
+    if column is None:
+        column, rows = 0, [head, *rows]
+        if any(any(row[1:]) for row in rows):
+            raise ValueError(f"{roster} has several columns: call the one of the names student.")
+    students = ["".join(row[column : column + 1]) for row in rows]
     if not all(students) or not students:
         raise ValueError(f"{roster} should have a line, with a name, for each student.")
-    if len({folder_of(student) for student in students}) < len(students):
+    if len({folder_of(student).casefold() for student in students}) < len(students):
         raise ValueError(f"two students in {roster} have the same name.")
     return {student: seed * 1000 + place for place, student in enumerate(students, 1)}
+
+
+def table(path):
+    """The rows of a table that are not empty; its first line tells what parts the columns."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8: save it anew as a CSV file in UTF-8.") from None
+    lines = text.splitlines(keepends=True)
+    first = next(filter(str.strip, lines), "")
+    # Where there is one column, a name may have a comma in it.
+    parts = max("\t;,", key=first.count)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=parts)]
+    return [row for row in rows if any(row)]
 
 
 def variant_of(student, variants):
@@ -185,6 +202,7 @@ def read_variants(path):
 
 def folder_of(student):
     """A student's name as that of a folder."""
+    student = unicodedata.normalize("NFC", student)
     return re.sub(r"[^\w.-]+", "_", student).strip("._") or "student"
 
 
