@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,24 @@ def test_lines_are_found_among_other_text_and_count_once():
     assert (found.better, found.worse, found.p) == (2, 0, 0.5)
     assert "with maps     83% [" in tally.report(found)
     assert "the odd map   50% [" in tally.report(found)
+
+
+@pytest.mark.parametrize("ending", ["found", "not found", "not asked"])
+@pytest.mark.parametrize("before", ["", "Anna: ", "> ", "> > Anna: "])
+def test_a_line_counts_wherever_a_program_for_mail_has_wrapped_it(before, ending):
+    line = LINE.format(11, 1, 6, 3, ending)
+    for width in range(30, 100):
+        quoted = before[: before.rfind(">") + 2] if ">" in before else ""
+        text = textwrap.fill(before + line, width, subsequent_indent=quoted)
+        counts, odd = tally.read(text)
+        assert counts.tolist() == [[6, 6, 3, 6]], text
+        assert odd.tolist() == {"found": [1], "not found": [0]}.get(ending, []), text
+
+
+def test_who_hands_in_a_line_before_the_last_question_and_after_it_is_one_student():
+    lines = [LINE.format(11, 1, 6, 3, ending) for ending in ("not asked", "found")]
+    counts, odd = tally.read("\n".join(lines))
+    assert (len(counts), odd.tolist()) == (1, [1])
 
 
 @pytest.mark.parametrize(

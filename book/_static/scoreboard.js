@@ -41,9 +41,14 @@
     head.removeAttribute("title");
     head.append(button);
     button.addEventListener("click", () => {
-      const again = head.getAttribute("aria-sort") === "descending";
-      [...heads.cells].forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", again ? "ascending" : "descending");
+      const again = head.dataset.order === "best", { better } = head.dataset;
+      [...heads.cells].forEach((other) => {
+        other.removeAttribute("aria-sort");
+        delete other.dataset.order;
+      });
+      head.dataset.order = again ? "worst" : "best";
+      const rising = (better === "high") === again ? "ascending" : "descending";
+      head.setAttribute("aria-sort", better === "high" || better === "low" ? rising : "other");
       sort(column, again ? -1 : 1);
       const order = column === 0 ? ["as listed", "the other way round"] : ["best first", "worst first"];
       const name = button.textContent.replace(/ [↑↓→←0]+$/, "");

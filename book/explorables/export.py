@@ -36,6 +36,8 @@ KINDS = {
     layers.ReLU: "relu",
 }
 # What is nothing but a change of shape, or nothing at all when a network is not being trained.
+# What the last layer may do to its logits, which the page asks for; others may do the first.
+LAST = (keras.activations.linear, keras.activations.sigmoid, keras.activations.softmax)
 SILENT = (layers.InputLayer, layers.Dropout, layers.Flatten, layers.Reshape)
 
 
@@ -77,6 +79,8 @@ def network_file(model):
         if isinstance(layer, SILENT):
             now = list(layer.output.shape[1:])
         elif isinstance(layer, layers.BatchNormalization):
+            if not chain or "weights" not in chain[-1]:
+                raise ValueError(f"{layer.name}: network.js folds it into the layer before it.")
             _fold(chain[-1], layer)
         else:
             entry = _entry(layer, now)
@@ -85,7 +89,7 @@ def network_file(model):
             activation = getattr(layer, "activation", keras.activations.linear)
             if activation is keras.activations.relu:
                 chain.append({"kind": "relu", "name": layer.name, "from": now, "shape": now})
-            elif activation is not keras.activations.linear and layer is not model.layers[-1]:
+            elif activation not in (LAST if layer is model.layers[-1] else LAST[:1]):
                 raise ValueError(f"{layer.name}: network.js does not know {activation.__name__}.")
     for entry in chain:
         if "weights" in entry:
@@ -96,6 +100,10 @@ def network_file(model):
 def _entry(layer, before):
     if type(layer) not in KINDS:
         raise ValueError(f"{layer.name}: network.js does not know {type(layer).__name__}.")
+    if isinstance(layer, layers.ReLU) and (
+        layer.max_value is not None or layer.negative_slope or layer.threshold
+    ):
+        raise ValueError(f"{layer.name}: network.js knows the plain ReLU alone.")
     after = list(layer.output.shape[1:])
     entry = {"kind": KINDS[type(layer)], "name": layer.name, "from": before, "shape": after}
     if isinstance(layer, layers.MaxPooling2D):
@@ -106,6 +114,8 @@ def _entry(layer, before):
     if isinstance(layer, layers.Conv2D | layers.Conv2DTranspose):
         if len(set(layer.strides)) > 1 or set(layer.dilation_rate) != {1}:
             raise ValueError(f"{layer.name}: network.js takes one stride and no dilation.")
+        if getattr(layer, "groups", 1) > 1:
+            raise ValueError(f"{layer.name}: network.js has no groups.")
         transposed = isinstance(layer, layers.Conv2DTranspose)
         large, small = (after, before) if transposed else (before, after)
         entry["stride"] = layer.strides[0]
@@ -312,8 +322,8 @@ def blind():
 
     Each has a scene of its own, a tank under clouds, in which an exchange says what it relies on:
     the sky's turns its answer and the tank's does not, or the other way round. Four are others'
-    convolutions with layers above them that were trained anew. The last has the odd map as well,
-    the edges of the picture, which no network made.
+    convolutions with layers above them that were trained anew. The last is one of them again, on
+    another scene, and has the odd map as well: the edges of the picture, which no network made.
     """
     cloudy = datasets.make_scenes(120, confounded=True, seed=21)
     sunny = datasets.make_scenes(120, confounded=False, seed=21)

@@ -66,6 +66,8 @@ explorable("latent", async (live, root) => {
   // The plane holds 0 and the ends of two climbs from there.
   function begin() {
     stop();
+    for (const [list, other] of [[east, north], [north, east]]) // two of a kind span no plane
+      for (const option of list.querySelectorAll("option")) option.disabled = option.value === other.value;
     best = [east, north].map((which) => [...way(Number(which.value), new Float32Array(12))].at(-1));
     plane = planeThrough(...best);
     path = [];
@@ -221,7 +223,7 @@ explorable("latent", async (live, root) => {
     make("div", { className: "buttons" }, go, button("Reset", reset)),
     asked,
     more("More settings", make("label", { className: "check" }, price, "length has a price"),
-      make("p", { className: "hint" }, "With a price, a climb's score is lowered by the vector's length."),
+      make("p", { className: "hint" }, "With a price, a climb's score is lowered by half the square of the vector's length."),
       steps, right, up, fetched), status, task);
 
   function reset() {

@@ -89,7 +89,10 @@ explorable("path", async (live, root) => {
       ` raises it by ${most.toFixed(2)}`);
     drawOutline(map, picture.rectangle, SHAPE);
     map.setAttribute("aria-label", `The map so far, the rectangle outlined: ${mapSentence()}`);
-    plot.draw(steps.map((step) => [step.alpha, step.slope]), alpha);
+    const curve = steps.map((step) => [step.alpha, step.slope]);
+    if (curve.length) curve.unshift([0, curve[0][1]]); // a slope holds for its whole step
+    if (steps.length === count) curve.push([1, curve.at(-1)[1]]);
+    plot.draw(curve, alpha);
     const [low, high] = plot.range.map((value) => fixed(value, 0));
     plotted.textContent = `How fast the logit rises at each point of the way, from ${low} to ${high}. ` +
       "Speed times way is gain: the filled area is what the pixels of the map share.";

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 LINE = re.compile(
-    r"blind test (\d+), time (\d+): with maps (\d+) of (\d+), without (\d+) of (\d+),\s+"
+    r"blind test (\d+), time (\d+): with maps (\d+) of (\d+), without (\d+) of (\d+), "
     r"odd map (found|not found|not asked)"
 )
 
@@ -39,11 +39,13 @@ def read(text):
     """Return the first tests in a text, an int array (N, 4), and who found the odd map (M,).
 
     A row is right with maps, of how many, right without, of how many. A line that was handed in
-    twice counts once; whoever takes the test again knows the networks, so that only times 1 count.
+    twice, or again after the last question, counts once; whoever takes the test again knows the
+    networks, so that only times 1 count.
 
     Raises ValueError if there is no line of a first test, or one that cannot be.
     """
-    lines = dict.fromkeys(LINE.findall(text))
+    text = re.sub(r"\s+(?:>\s*)*", " ", text)  # as programs for mail wrap and quote
+    lines = {line[:6]: line for line in LINE.findall(text)}.values()
     first = [line for line in lines if int(line[1]) == 1]
     if not first:
         raise ValueError(

@@ -46,6 +46,7 @@ pytestmark = pytest.mark.site
 EXPLORABLES = bundle.names()
 every_explorable = pytest.mark.parametrize("name", EXPLORABLES)
 NO_WASM = "delete window.WebAssembly"
+NORM = keras.layers.BatchNormalization
 
 
 @pytest.fixture(scope="session")
@@ -223,6 +224,11 @@ def logit_free(decoder):
         ([keras.layers.UpSampling2D()], "UpSampling2D"),
         ([keras.layers.MaxPooling2D(3, 2)], "unpadded"),
         ([keras.layers.Conv2D(4, 3, dilation_rate=2)], "dilation"),
+        ([keras.layers.Conv2D(6, 3, groups=3)], "no groups"),
+        ([keras.layers.Conv2D(4, 3), keras.layers.ReLU(6.0)], "plain ReLU"),
+        ([keras.layers.Flatten(), keras.layers.Dense(2, activation="tanh")], "tanh"),
+        ([keras.layers.Conv2D(4, 3, activation="relu"), NORM()], "folds it into the layer before"),
+        ([NORM(), keras.layers.Conv2D(4, 3)], "folds it into the layer before"),
     ],
 )
 def test_what_the_page_cannot_compute_is_not_exported(layers, said):
@@ -425,6 +431,54 @@ def test_keys_alone_reach_and_move_everything(name, folder, open_tab):
             assert result(page)
             assert page.locator(".stage").first.evaluate("e => e.toDataURL()") != before
     assert len(reached) == controls
+
+
+def test_what_could_not_be_fetched_can_be_tried_again(folder, open_tab):
+    page, tries = open_tab(), []
+
+    def first_fails(route):
+        tries.append(route)
+        route.abort() if len(tries) == 1 else route.continue_()
+
+    page.route(re.compile(r"/digits\.js$"), first_fails)
+    opened(page, folder, "latent")
+    checks.unfold(page)
+    fetch = page.get_by_role("button", name="Ask the chapter's network")
+    fetch.click()
+    said = "document.querySelector('.status').textContent.includes('could not be loaded')"
+    page.wait_for_function(said)
+    fetch.click()
+    page.wait_for_function('document.body.textContent.includes("what a chapter\'s network")')
+    assert len(tries) == 2
+
+
+def test_two_digits_that_are_one_span_no_plane(folder, open_tab):
+    page = open_tab()
+    opened(page, folder, "latent")
+    lists = [
+        page.get_by_role("combobox", name=name) for name in ("A plane through", "and the best")
+    ]
+    for one, other in (lists, lists[::-1]):
+        one.select_option("4")
+        assert other.locator("option:disabled").all_inner_texts() == ["4"]
+        one.select_option("5" if one is lists[0] else "6")
+
+
+def test_a_drag_that_began_beside_the_stage_paints_nothing(folder, open_tab):
+    page = open_tab()
+    wrong = checks.watch(page, "file:")
+    opened(page, folder, "climb")
+    page.locator("label").get_by_text("a rectangle", exact=True).click()
+    stage = page.locator(".stage").filter(visible=True).first
+    stage.scroll_into_view_if_needed()
+    before, box = stage.evaluate("e => e.toDataURL()"), stage.bounding_box()
+    page.mouse.move(box["x"] - 9, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 60, steps=4)
+    page.mouse.up()
+    page.evaluate(DRAWN)
+    assert stage.evaluate("e => e.toDataURL()") == before
+    assert wrong == []
 
 
 @pytest.fixture(scope="session")

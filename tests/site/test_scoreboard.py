@@ -94,13 +94,14 @@ def test_low_or_near_to_zero_can_be_best_and_keys_are_enough(opened):
     page, _ = opened()
     page.get_by_label("Columns").focus()
     page.keyboard.press("End")  # everything
-    for name, expected in (
-        ("ROAD", ["edges", "one", "two", "three"]),
-        ("top-down", ["three", "two", "edges", "one"]),
+    for name, expected, heard in (
+        ("ROAD", ["edges", "one", "two", "three"], "ascending"),  # the lowest is the best
+        ("top-down", ["three", "two", "edges", "one"], "other"),
     ):
         page.get_by_role("button", name=name).focus()
         page.keyboard.press("Enter")
         assert order(page) == expected
+        assert page.locator("th[aria-sort]").get_attribute("aria-sort") == heard
 
 
 def test_a_list_chooses_the_columns_and_a_box_hides_a_row(opened):

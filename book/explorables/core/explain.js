@@ -79,7 +79,7 @@ export function* smoothGrad(network, image, target, normal, { samples = 50, nois
   }
 }
 
-// The points of the straight way from a baseline: the middles of as many equal parts.
+// The point of the straight way from a baseline to an image after a share `alpha` of it.
 export function alongTheWay(baseline, image, alpha) {
   return Float32Array.from(image, (value, i) => baseline[i] + alpha * (value - baseline[i]));
 }

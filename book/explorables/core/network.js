@@ -196,7 +196,7 @@ function bytesNeeded(file, weights) {
 
 const largest = (file, ofLayer) => Math.max(...file.layers.map(ofLayer));
 
-// Numbers from base64: of float32 or, wherever zeros is lost, of float16.
+// Numbers from base64: of float16 wherever nothing is lost by it, or of float32.
 export function decode({ float16, float32 }) {
   const bytes = bytesOf(float16 ?? float32);
   return float16 ? fromFloat16(new Uint16Array(bytes.buffer)) : new Float32Array(bytes.buffer);

@@ -33,7 +33,11 @@ export function load(name) {
   asked[name] ??= new Promise((resolve, reject) => {
     const script = make("script", { src: `${folder}data/${name}.js` });
     script.onload = () => resolve(window.courseFiles[name]);
-    script.onerror = () => reject(new Error(`${name}.js could not be loaded`));
+    script.onerror = () => {
+      delete asked[name]; // so that it can be tried again
+      script.remove();
+      reject(new Error(`${name}.js could not be loaded`));
+    };
     document.head.append(script);
   });
   return asked[name];
@@ -113,8 +117,9 @@ export function more(summary, ...children) {
   return make("details", { className: "more" }, make("summary", {}, summary), ...children);
 }
 
-// A canvas that answers to the mouse, a finger and the arrow keys. `canvas.shape` pixels are asked
-// for; onPoint(row, column, pressed) gets the one that is pointed at, onKey(down, right, key) steps.
+// A canvas that answers to the mouse, a finger and the arrow keys. It is divided into rows and
+// columns: onPoint(row, column, event) gets what is pointed at; onKey(down, right, event) steps, and
+// returns false for a key that it leaves to the page.
 export function stage(canvas, [rows, columns], { label, onPoint, onKey, hover = true }) {
   canvas.tabIndex = 0;
   canvas.className = "stage";
@@ -126,13 +131,18 @@ export function stage(canvas, [rows, columns], { label, onPoint, onKey, hover = 
     const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
     onPoint(clamp(row, 0, rows - 1), clamp(column, 0, columns - 1), event);
   };
+  let pressed; // a drag that began elsewhere, as to mark text, is none of ours
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
+    pressed = event.pointerId;
     point(event);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (event.buttons || (hover && event.pointerType === "mouse")) point(event);
+    const hovers = hover && event.pointerType === "mouse" && !event.buttons;
+    if (pressed === event.pointerId || hovers) point(event);
   });
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => (pressed = undefined));
   canvas.addEventListener("keydown", (event) => {
     const arrows = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
