@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +26,14 @@ def needed():
             "all: install bubblewrap and util-linux (Debian, Ubuntu: apt-get install bubblewrap), "
             "or on macOS and Windows grade inside Linux (a container, WSL)."
         )
+
+
+@cache
+def locks():
+    """What forbids code in the cage user namespaces of its own, where this bubblewrap can do so."""
+    lock = ["--unshare-user", "--disable-userns"]
+    trial = ["bwrap", "--unshare-all", *lock, "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    return lock if subprocess.run(trial, capture_output=True).returncode == 0 else []
 
 
 def places():
@@ -57,7 +67,7 @@ def cage(folder, memory, *, judges=False):
     """
     package, data = places()
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    command += ["--proc", "/proc", "--dev", "/dev"]
+    command += [*locks(), "--proc", "/proc", "--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
         command += ["--size", str(DISK), "--tmpfs", path]
     command += ["--size", str(DISK // 64), "--tmpfs", "/run"]
