@@ -428,3 +428,32 @@ def test_the_code_of_all_cells_is_bounded_too(tmp_path):
     students, _ = collected(tmp_path)
     assert sum(len(cell.text) for cell in students["Ann"].cells) < 1_010_000
     assert "was cut" in students["Ann"].note
+
+
+@pytest.mark.parametrize(
+    "name", ["a" + "__v" * 70 + "x", "a" + "-_my" * 55 + "!", "_" * 200 + "v" * 40, "v1_-" * 60]
+)
+def test_a_files_name_takes_no_time(tmp_path, name):
+    begun = time.process_time()
+    collected(grow(tmp_path, {f"{name}.ipynb": notebook(1), "Bo.ipynb": notebook(2)}))
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [("Ann_v2", "Ann"), ("Ann final version 3", "Ann"), ("Ann_draft_", "Ann"), ("v 1", "")]
+    + [("Ann-my-notebook-12", "Ann"), ("Ann_v1234", "Ann_v1234"), ("Vera", "Vera")],
+)
+def test_words_for_a_version_are_no_part_of_a_name(name, bare):
+    assert collect.VERSION.sub("", name) == bare
+
+
+@pytest.mark.parametrize("name", ["a/" * 3000 + "mini.ipynb", "_" * 60_000 + "x.ipynb"])
+def test_no_name_in_an_archive_stops_the_others(tmp_path, name):
+    begun = time.process_time()
+    tree = {"Ann/all.zip": zipped({name: notebook(1)}), "Bo/mini.ipynb": notebook(2)}
+    students, _ = collected(grow(tmp_path / "in", tree))
+    assert sorted(students) == ["Ann", "Bo"]
+    (tmp_path / "all.zip").write_bytes(tree["Ann/all.zip"])
+    collected(tmp_path / "all.zip")
+    assert time.process_time() - begun < 5

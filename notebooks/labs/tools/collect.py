@@ -39,7 +39,9 @@ DATES = ("%Y-%m-%d-%H-%M-%S", "%b %d, %Y %I%M %p", "%B %d, %Y %I%M %p")
 MANY = re.compile(r"late|submissions|.*-submissions|.*-\d{8}T\d{6}Z(-\d+)+", re.IGNORECASE)
 COPY = re.compile(r"^copy of |[ _-]*\((\d+)\)|[ _-]*copy ?\(?(\d*)\)?$", re.IGNORECASE)
 WORDS = "old|new|final|draft|version|backup|attempt|try|part|task|lab|week|notebooks?|my|v"
-VERSION = re.compile(rf"((?:^|[\s_.-]+)(?:{WORDS})[\s_.-]*\d{{0,3}})+$", re.IGNORECASE)
+# Each separator belongs to one part of it only, or a name of many would take for ever.
+VERSION = re.compile(rf"((?:^|[\s_.-]+)(?:{WORDS})(?:[\s_.-]*\d{{1,3}})?)+[\s_.-]*$", re.IGNORECASE)
+DEEPEST = 50  # folders within each other that are looked through for students'
 
 
 class Owner(NamedTuple):
@@ -263,7 +265,7 @@ def is_many(name, group, depth, few, labs, lab):
     Two folders with notebooks for the same lab may be two versions of one student, three are not;
     where `few`, because all is in here, or all folders here are like that, two are enough.
     """
-    if on_platform(name):
+    if depth >= DEEPEST or on_platform(name):
         return False
     inner = [place for place in group if len(place) > depth + 1 and lab[place]]
     if MANY.fullmatch(name.removesuffix(".zip")):  # but a student may be called Late

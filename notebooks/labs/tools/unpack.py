@@ -17,6 +17,7 @@ import nbformat
 
 from answers import as_cell, bounded
 
+NAME = 255  # characters of a file's name, as on a disk; the patterns that read them are slow
 LARGEST = 50_000_000  # bytes of a notebook (pictures that students paste in are part of it)
 TOGETHER = 2_000_000_000  # bytes that are read of one archive, and of those within
 FILES = 20_000  # in one archive and those within
@@ -154,6 +155,10 @@ def inside(archive, listed, place, budget, depth):
         if not parts or name[0] == "/" or ".." in parts or parts[0].endswith(":"):
             where = (*place, name)
             yield File(where, 0, trouble="not read: its path leads out of the archive", hidden=True)
+            continue
+        if len(max(parts, key=len)) > NAME:
+            parts = [part[:NAME] for part in parts]
+            yield File((*place, *parts), 0, trouble="not read: its name is too long")
             continue
         hidden = next((i for i, part in enumerate(parts[:-1]) if is_hidden(part)), None)
         if hidden is not None:
