@@ -515,7 +515,8 @@ def text_problems(page):
     for output in page.select(".cell_output"):
         # Pictures' alternative texts are prose, where these words may stand.
         text = output.get_text()
-        for sign in (r"Traceback \(most recent", r"\bWARNING\b", r"Warning: ", r"\bnan\b"):
+        signs = (r"Traceback \(most recent", r"\bWARNING\b", r"Warning: ", r"\bnan\b")
+        for sign in (*signs, r"\bText\([\d.]", r"<matplotlib\.", r"<Axes"):
             if found := re.search(rf".{{0,60}}{sign}.{{0,60}}", text):
                 wrong.append(f"an output says {found[0].strip()!r}")
     return wrong

@@ -289,6 +289,8 @@ def output(text):
         output("WARNING: the layer was never built"),
         output("UserWarning: divide by zero"),
         output("mean: nan"),
+        output("Text(0.02, 0.5, &#x27;a label&#x27;)"),
+        output("[&lt;matplotlib.lines.Line2D at 0x7f&gt;]"),
     ],
 )
 def test_traces_of_machine_and_errors_are_found(body):
