@@ -114,7 +114,8 @@ def attack_explanation(
     Raises
     ------
     ValueError
-        If an argument does not fit.
+        If an argument does not fit, or, by the logit, the outputs are labels of which several may
+        hold.
 
     Notes
     -----

@@ -96,8 +96,8 @@ explorable("blind", async (live, root) => {
     heading.replaceChildren(make("b", {}, finished ? "Which of these maps never saw its network?"
       : `Network ${answers.length + 1} of ${deck.length}`), finished ? "" : " says: tank");
     hint.textContent = finished
-      ? "One of the twelve again, with another scene. Three of the maps were made with it, one without; all are bright where " +
-        "they are large, whatever their sign." : now.maps
+      ? "One of the twelve again, with another scene. Three of the maps were made with it, one " +
+        "without; all are bright where they are large, whatever their sign." : now.maps
         ? "Occlusion: red where the score for a tank falls when that piece is exchanged for one of an " +
           "empty field under a blue sky, blue where it rises. The others: bright where they are large. " +
           "Each map has its own scale."

@@ -35,9 +35,9 @@ KINDS = {
     layers.GlobalAveragePooling2D: "globalAverage",
     layers.ReLU: "relu",
 }
-# What is nothing but a change of shape, or nothing at all when a network is not being trained.
 # What the last layer may do to its logits, which the page asks for; others may do the first.
 LAST = (keras.activations.linear, keras.activations.sigmoid, keras.activations.softmax)
+# What is nothing but a change of shape, or nothing at all when a network is not being trained.
 SILENT = (layers.InputLayer, layers.Dropout, layers.Flatten, layers.Reshape)
 
 
