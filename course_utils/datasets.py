@@ -250,8 +250,8 @@ def make_scenes(n, *, confounded, seed):
     for i, (land, sky) in enumerate(zip(rng.spawn(n), rng.spawn(n), strict=True)):
         canvas = _scenery.draw_scene(labels[i] == 1, cloudy[i], land, sky)
         images[i], masks[i] = _scenery.shrink(canvas)
-    of = {thing: np.ascontiguousarray(masks[..., k]) for k, thing in enumerate(THINGS)}
-    return Scenes(images, labels, cloudy, of["tank"], of["sky"], masks)
+    tank_masks, sky_masks = (masks[..., THINGS.index(thing)].copy() for thing in ("tank", "sky"))
+    return Scenes(images, labels, cloudy, tank_masks, sky_masks, masks)
 
 
 class Speech(NamedTuple):
