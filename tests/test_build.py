@@ -12,9 +12,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from IPython.core.pylabtools import retina_figure
+from matplotlib.figure import Figure
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -189,6 +192,43 @@ print(len(os.listdir("/proc/self/task")))
     run = [sys.executable, "-c", source]
     found = subprocess.run(run, env=os.environ | one, capture_output=True, text=True)
     assert found.stdout == "1\n", found.stderr
+
+
+def test_a_figure_is_drawn_once_and_as_ever(script, monkeypatch):
+    def figure(layout):
+        figure, axes = plt.subplots(2, 2, figsize=(8, 5), layout=layout)
+        drawn = axes[0, 0].imshow([[0, 1], [2, 3]])
+        figure.colorbar(drawn, ax=axes[:, 0], label="a bar")
+        axes[1, 1].plot([1e-3, 3e4], label="a legend beside its axes")
+        axes[1, 1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure.suptitle("a title that is wider than all of the axes below it " * 2)
+        return figure
+
+    draws, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda *given: draws.append(draw(*given)))
+    for layout in (None, "constrained"):
+        as_ever = retina_figure(figure(layout), bbox_inches="tight")
+        draws.clear()
+        once = figure(layout)
+        engine, dpi = once.get_layout_engine(), once.dpi
+        assert script.as_png(retina_figure, once) == as_ever
+        assert len(draws) == 1
+        assert (once.get_layout_engine(), once.dpi) == (engine, dpi)
+        plt.close("all")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel starts as ever")
+def test_a_kernel_draws_a_figure_once(project):
+    drawn = "Figure.draw = lambda *given: drawn.append(draw(*given))"
+    notebook(
+        project / "notebooks/02_fine.ipynb",
+        f"from matplotlib.figure import Figure\ndrawn, draw = [], Figure.draw\n{drawn}",
+        "import matplotlib.pyplot as plt\nplt.subplots()\nplt.show()",
+        "assert len(drawn) == 1, drawn",
+    )
+    code, _, errors = execute(project)
+    assert code == 0, errors
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ import shutil
 import sys
 import time
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -127,7 +127,40 @@ def be_kernel(arguments, folder):
     os.chdir(folder)
     sys.path[0] = ""
     asyncio.set_event_loop(asyncio.new_event_loop())  # not the client's, which runs in its process
-    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    app = IPKernelApp.instance()
+    app.initialize([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    draw_once(app.shell)
+    app.start()
+
+
+def draw_once(shell):
+    """Let a kernel draw a figure once to show it, where IPython has it drawn twice."""
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    pyplot.switch_backend(os.environ["MPLBACKEND"])  # which the first figure would do
+    png = shell.display_formatter.formatters["image/png"]
+    png.for_type(Figure, partial(as_png, png.for_type(Figure)))
+
+
+def as_png(draw, figure):
+    """The PNG that IPython's function for figures makes, to the byte.
+
+    To find the tight box, Matplotlib would draw everything an extra time with nothing to be seen.
+    The box that it would find is given to it: it takes the layout alone.
+    """
+    from matplotlib import rcParams
+
+    engine, dpi = figure.get_layout_engine(), figure.dpi
+    figure.dpi = 2 * dpi  # as FIGURES has it drawn
+    if engine:
+        engine.execute(figure)
+    box = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
+    figure.dpi = dpi
+    figure.set_layout_engine(None)
+    png = draw(figure, bbox_inches=box)
+    figure.set_layout_engine(engine)
+    return png
 
 
 def execute(path, results):
