@@ -68,7 +68,9 @@ def show_grid(images, titles=None, *, columns=8, cmap="gray", signed=False, labe
         if titles is not None:
             axis.set_title(str(titles[i]), fontsize=9, pad=3)
     if label:
-        figure.colorbar(drawn, ax=axes, label=label, fraction=0.03, pad=0.02, aspect=30)
+        # Of the corners alone: the layout measures the bar anew for each image that has it.
+        corners = axes[:: max(1, rows - 1), :: max(1, columns - 1)]
+        figure.colorbar(drawn, ax=corners, label=label, fraction=0.03, pad=0.02, aspect=30)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
