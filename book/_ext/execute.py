@@ -139,6 +139,10 @@ def draw_once(shell):
     from matplotlib.figure import Figure
 
     pyplot.switch_backend(os.environ["MPLBACKEND"])  # which the first figure would do
+    # After a cell, what is open is shown and closed, and then drawn: in this order, which turning
+    # interaction off and on gives, nothing is left to be drawn.
+    pyplot.ioff()
+    pyplot.ion()
     png = shell.display_formatter.formatters["image/png"]
     png.for_type(Figure, partial(as_png, png.for_type(Figure)))
 
