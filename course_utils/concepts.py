@@ -334,6 +334,6 @@ def _check_masks(masks, shape):
         raise ValueError(
             f"masks must have shape {shape} or {(*shape, 'K')}, as the images, got {masks.shape}."
         )
-    if masks.dtype.kind not in "biu" or not np.isin(masks, (0, 1)).all():
+    if masks.dtype.kind not in "biu" or masks.min() < 0 or masks.max() > 1:
         raise ValueError("masks must be True or False (or 1 and 0).")
     return masks.reshape(*shape, -1).astype(bool), masks.ndim == 3
