@@ -47,6 +47,7 @@ def end_with_parent(folder, parent):
 
 def shims():
     """Put back the names that keras-vis imports, and graphs in place of eager execution."""
+    sys.modules["pandas"] = None  # tf_keras would import it, and needs it for tables alone
     import scipy
     import tensorflow as tf
     import tf_keras
