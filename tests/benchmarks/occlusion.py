@@ -140,7 +140,7 @@ def measure(model, patch, rounds):
         for _, (_, _, occluded) in pairs:
             model.predict(occluded[np.newaxis], verbose=0)
 
-    def whole():  # one batch: a place takes as long in each
+    def whole():  # one batch, as for the bare passes
         list(occlusion._whole_pass(model, patch)(image, fill, batches[:1]))
 
     contenders = {  # the leanest first, because TensorFlow keeps memory that others freed
