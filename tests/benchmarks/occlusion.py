@@ -1,6 +1,6 @@
 """How long occlusion takes, beside the documents' loop and the forward passes it consists of.
 
-Needs 4 GB and about ten minutes on two quiet cores: python tests/benchmarks/occlusion.py [rounds]
+Needs 4 GB and about five minutes on two quiet cores: python tests/benchmarks/occlusion.py [rounds]
 """
 
 import sys
@@ -130,8 +130,7 @@ def measure(model, patch, rounds):
     shape = model.input_shape[1:]
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     places = occlusion.patch_places(shape, patch, patch)
-    batches = [places[start : start + 64] for start in range(0, len(places), 64)]
-    some, few = batches[0], len(places[:16])
+    some, few = places[:64], len(places[:16])
     fill = np.zeros(shape, np.float32)
     batch = tf.constant(np.repeat(image[np.newaxis], len(some), axis=0))
 
@@ -141,7 +140,7 @@ def measure(model, patch, rounds):
             model.predict(occluded[np.newaxis], verbose=0)
 
     def whole():  # one batch, as for the bare passes
-        list(occlusion._whole_pass(model, patch)(image, fill, batches[:1]))
+        list(occlusion._whole_pass(model, patch)(image, fill, [some]))
 
     contenders = {  # the leanest first, because TensorFlow keeps memory that others freed
         MAP: (
