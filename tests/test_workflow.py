@@ -157,7 +157,7 @@ def test_every_change_is_checked_within_the_time_that_the_script_states():
         "make check-site",
     ]
     (whole,) = re.findall(r"^readonly whole=(\d+)$", script, re.MULTILINE)
-    assert sum(int(seconds) for seconds, _ in steps) == int(whole) == 32 * 60
+    assert sum(int(seconds) for seconds, _ in steps) == int(whole) <= 25 * 60
 
 
 def test_it_runs_on_main_by_hand_and_never_for_ever():
