@@ -28,10 +28,11 @@ help:
 	@echo "make site-archive   pack the built site into one file, with its checksum"
 	@echo "make pdf         print the built site as one PDF (CODE=open: with the code that is open)"
 	@echo "make slides      make slides of the chapters (after make book; CHAPTER=03: of one)"
-	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md"
-	@echo "make bench-peers   beside Xplique, captum, shap and Zennit in environments of their own"
-	@echo "make scale       the same for 50,000 images, alone and with two workers (half an hour)"
-	@echo "make scoreboard  mark every method on twenty networks anew (IMAGES=50 for each; resumable)"
+	@echo "make bench       measure how fast the package is and rewrite book/how_fast.md, but for:"
+	@echo "make bench-peers   ... Xplique, captum, shap and Zennit in environments of their own"
+	@echo "make scale       ... whole data sets, alone and with two workers (half an hour)"
+	@echo "make scoreboard  mark every method (IMAGES=50 for each of NETWORKS=20; it goes on where it"
+	@echo "                 stopped: after a change of a method, delete _build/scoreboard)"
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make labs        write the labs' notebooks for students (no solutions) in _build/labs"
 	@echo "                 (SEED=number: other defects; PER_STUDENT=roster.csv: others for each)"
@@ -39,7 +40,7 @@ help:
 	@echo "make formgrade GRADED=folder-graded   mark the open questions, then write the table anew"
 	@echo "make tally LINES=file   how often a class was right in the blind test of chapter 18"
 	@echo "make data        remake what is in data/ from its source (about two hours)"
-	@echo "make lock        choose new versions of everything the course needs"
+	@echo "make lock        choose new versions of the Python packages that the course needs"
 	@echo "make gpu-check   compare the methods' maps on this machine's GPU with its processors'"
 	@echo "make colab-check run chapters and labs with Colab's versions and only the wheel"
 	@echo "make publish-as REPO=owner/name   say where the course is published"
@@ -65,9 +66,7 @@ env: .venv/ready
 	@touch $@
 
 book: env
-	@$(BIN)/python notebooks/labs/tools/release.py >/dev/null
-	@$(BIN)/python book/_ext/execute.py
-	@$(BIN)/jupyter-book build . -W --keep-going -q
+	@$(BIN)/python book/_ext/build.py
 	@echo "The site is built: open _build/html/index.html"
 
 test test-all: tests-env
@@ -128,8 +127,10 @@ slides: env
 pdf: tests-env
 	@$(BIN)/python book/_ext/pdf.py $(if $(CODE),--code)
 
+# `make scale` and `make bench-peers` write a section each.
+BENCHMARKS = $(filter-out %/at_scale.py %/peers.py,$(sort $(wildcard tests/benchmarks/[a-z]*.py)))
 bench: tests-env
-	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
 
 bench-peers: peers-env
 	$(BIN)/python tests/benchmarks/peers.py
@@ -138,7 +139,8 @@ scale: env
 	$(BIN)/python tests/benchmarks/at_scale.py 1000 5000 50000
 
 scoreboard: env
-	$(BIN)/python data/build/scoreboard.py $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/python data/build/scoreboard.py $(if $(IMAGES),--images $(IMAGES)) \
+	  $(if $(NETWORKS),--networks $(NETWORKS))
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir .

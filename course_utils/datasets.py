@@ -36,8 +36,7 @@ def data_file(name):
         raise ValueError(f"the course ships no file {name!r}. It ships {', '.join(sorted(sums))}.")
     path = folder / name
     remedy = (
-        "Reinstall the package, or in a checkout restore it with "
-        f"`git checkout -- data/{name}`; `make data` remakes every file from its source."
+        f"Reinstall the package, or in a checkout restore it with `git checkout -- data/{name}`."
     )
     if not path.is_file():
         raise ValueError(f"{path} is missing. {remedy}")

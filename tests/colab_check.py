@@ -1,6 +1,6 @@
 """Run chapters, labs and pages with Colab's versions, from an empty folder, with only the wheel.
 
-`make colab-check`, once a week by a workflow. Needs a Python 3.13 or 3.12 and the network: it
+`make colab-check`, once a week by a workflow. Needs a Python 3.12 or 3.13 and the network: it
 makes an environment with Colab's versions (colab.txt), installs the wheel into it without its
 dependencies, as the setup cell does, and executes the notebooks, each in a folder that holds
 nothing else.
@@ -20,11 +20,11 @@ COLAB = Path(__file__).with_name("colab.txt")
 def find_python():
     """The Python that was named, or the one Colab has, or the nearest that it had."""
     named = [path for path in sys.argv[1:2] if path]
-    found = named + [path for path in map(shutil.which, ("python3.13", "python3.12")) if path]
+    found = named + [path for path in map(shutil.which, ("python3.12", "python3.13")) if path]
     if not found:
         sys.exit(
-            "This needs Python 3.13 or 3.12, as Colab has. Where it is not on the path, name it: "
-            "make colab-check COLAB_PYTHON=/where/it/is/python3.13"
+            "This needs Python 3.12, as Colab has, or 3.13. Where it is not on the path, name it: "
+            "make colab-check COLAB_PYTHON=/where/it/is/python3.12"
         )
     return found[0]
 

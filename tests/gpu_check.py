@@ -93,7 +93,10 @@ def main():
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return print("There is no GPU here that TensorFlow sees: nothing was compared.")
+        return print(
+            "There is no GPU here that TensorFlow sees: nothing was compared. Where there is one, "
+            'its libraries are missing: .venv/bin/python -m pip install "tensorflow[and-cuda]".'
+        )
     print(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "A GPU"))
     with tempfile.TemporaryDirectory() as folder:
         here = elsewhere(str(Path(folder) / "gpu.npz"))

@@ -37,7 +37,7 @@ def project(tmp_path):
     """A small copy of the repository's shape, with two notebooks that need no TensorFlow."""
     for folder in ("book/_ext", "course_utils", "data", "notebooks"):
         (tmp_path / folder).mkdir(parents=True)
-    for script in ("execute.py", "publish_as.py"):
+    for script in ("build.py", "execute.py", "publish_as.py"):
         shutil.copy(ROOT / "book/_ext" / script, tmp_path / "book/_ext")
     (tmp_path / "course_utils/idea.py").write_text("x = 1\n")
     (tmp_path / "data/numbers.npz").write_bytes(b"123")
@@ -47,8 +47,8 @@ def project(tmp_path):
     return tmp_path
 
 
-def execute(project):
-    command = [sys.executable, project / "book/_ext/execute.py"]
+def execute(project, script="execute.py"):
+    command = [sys.executable, project / "book/_ext" / script]
     run = subprocess.run(command, capture_output=True, text=True, timeout=900)
     return run.returncode, run.stdout, run.stderr
 
@@ -110,6 +110,20 @@ def test_the_pages_of_the_book_are_executed_too(project):
     notebook(project / "book/page.ipynb", "print(6)")
     assert "Executing 1 of 3" in execute(project)[1]
     assert execute(project)[1].strip() == "All 3 notebooks are up to date."
+
+
+def test_no_page_is_made_where_a_lab_or_a_notebook_fails(project):
+    labs = project / "notebooks/labs/tools/release.py"
+    labs.parent.mkdir(parents=True)
+    labs.write_text("import sys\nsys.exit('no lab today')")
+    code, said, errors = execute(project, "build.py")
+    assert (code, said, errors) == (1, "", "no lab today\n")
+    labs.write_text("")
+    notebook(project / "notebooks/02_fine.ipynb", "raise KeyError('no such thing')")
+    code, said, errors = execute(project, "build.py")
+    assert code == 1
+    assert "failed with KeyError: 'no such thing'" in errors
+    assert "Jupyter-Book" not in said
 
 
 def test_the_cache_is_keyed_on_package_data_and_versions(project, script):

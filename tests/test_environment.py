@@ -118,6 +118,16 @@ def test_environment_yml_agrees_with_pyproject():
     assert set(extras) <= set(PROJECT["optional-dependencies"])
 
 
+def test_git_changes_no_byte_of_the_data_it_checks_out():
+    """On Windows it would end lines in CRLF, and the sums of the files would be others."""
+    sums = (ROOT / "data/SHA256SUMS").read_text().split()[1::2]
+    files = [f"data/{name}" for name in sums]
+    assert len(files) > 20
+    ask = ["git", "check-attr", "text", "--", *files]
+    said = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"{file}: text: unset" for file in files]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy without the checkout's own leftovers."""

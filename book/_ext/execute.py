@@ -28,9 +28,10 @@ from functools import cache, partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
-# jsonschema would make a parser of addresses with it, which no notebook needs: over a second in
-# each of these processes.
+# jsonschema would make a parser of addresses with the first, which no notebook needs, and each
+# kernel load a debugger, in which nobody steps here: over a second, and a tenth for each notebook.
 sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("debugpy", None)
 
 import course_utils
 import nbformat

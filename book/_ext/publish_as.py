@@ -1,7 +1,7 @@
 """Say where the course is published: `make publish-as REPO=owner/name`.
 
-The address stands in _config.yml. The setup cells, the README's badges and the prose repeat it;
-this gives all of them the new one.
+The address stands in _config.yml. The setup cells and the prose repeat it; this gives all of them
+the new one.
 """
 
 import re

@@ -25,10 +25,11 @@ In short, from the tables below:
 
 {answer}
 
-`make bench` writes this page: it measures, on your computer, and puts its numbers here. The \
-contenders of a table take turns within every round, so that what else the computer does meets \
-them all alike; a time is the median of the rounds, a ratio is the median of the rounds' \
-ratios. Processor time adds up all cores. Peak memory is that of the whole process, \
+`make bench` writes this page, `make scale` its section on whole data sets, `make bench-peers` \
+that on libraries in environments of their own: they measure, on your computer, and put their \
+numbers here. The contenders of a table take turns within every round, so that what else the \
+computer does meets them all alike; a time is the median of the rounds, a ratio is the median of \
+the rounds' ratios. Processor time adds up all cores. Peak memory is that of the whole process, \
 TensorFlow, the network, and what earlier contenders left behind included.
 """
 

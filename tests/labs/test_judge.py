@@ -7,6 +7,7 @@ students have tried, each trick on a task of its own, with an honest task at the
 import ast
 import contextlib
 import json
+import os
 import shutil
 import socket
 import sys
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks/labs/tools")]
 
 import answers  # noqa: E402
+import cage  # noqa: E402
 import judge  # noqa: E402
 import release  # noqa: E402
 import sandbox  # noqa: E402
@@ -34,6 +36,24 @@ caged = pytest.mark.skipif(
     not (shutil.which("bwrap") and shutil.which("prlimit")),
     reason="students' notebooks run in a sandbox or not at all: apt-get install bubblewrap",
 )
+
+
+def test_a_sandbox_that_the_system_forbids_is_named(tmp_path, monkeypatch):
+    """Ubuntu 24.04 lets bubblewrap make no namespace: every student would get no points."""
+    for name in ("bwrap", "prlimit"):
+        program = tmp_path / name
+        program.write_text(
+            "#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1"
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(RuntimeError, match=r"uid map: Permission denied.*userns=0.*container"):
+        cage.needed()
+    (tmp_path / "bwrap").write_text("#!/bin/sh")
+    cage.needed()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(RuntimeError, match="bwrap and prlimit not found"):
+        cage.needed()
 
 
 @pytest.fixture

@@ -26,14 +26,26 @@ def needed():
             "all: install bubblewrap and util-linux (Debian, Ubuntu: apt-get install bubblewrap), "
             "or on macOS and Windows grade inside Linux (a container, WSL)."
         )
+    if (tried := trial()).returncode:
+        raise RuntimeError(
+            f"bubblewrap may shut nothing in here ({tried.stderr.strip()}). Students' notebooks "
+            "run in a sandbox or not at all. On Ubuntu 23.10 to 24.10, `sudo sysctl -w "
+            "kernel.apparmor_restrict_unprivileged_userns=0` permits it until the next start; a "
+            "container has to permit it, too (Docker: --security-opt seccomp=unconfined)."
+        )
+
+
+def trial(*options):
+    """How a program that does nothing ends in a sandbox with these options."""
+    command = ["bwrap", "--unshare-all", *options, "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @cache
 def locks():
     """What forbids code in the cage user namespaces of its own, where this bubblewrap can do so."""
     lock = ["--unshare-user", "--disable-userns"]
-    trial = ["bwrap", "--unshare-all", *lock, "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    return lock if subprocess.run(trial, capture_output=True).returncode == 0 else []
+    return [] if trial(*lock).returncode else lock
 
 
 def places():
