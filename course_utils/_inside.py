@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from course_utils._plain import convolves_channels_first, kept, plain
+from course_utils._plain import CHANGING, convolves_channels_first, kept, plain
 from course_utils._scores import images_spec, pick, score_model
 from course_utils._shared import find_layer, maps_first
 
@@ -19,21 +19,22 @@ def watch(layer, tape):
     A nested model's layers are not part of the outer model's graph, so no model can be built that
     ends at one of them; to listen at the layer itself works wherever it is called from.
     """
-    watched, call, own = [], layer.call, vars(layer).get("call")
+    with CHANGING:
+        watched, call, own = [], layer.call, vars(layer).get("call")
 
-    def listen(*arguments, **keywords):
-        output = call(*arguments, **keywords)
-        tape.watch(output)
-        watched.append(output)
-        return output
+        def listen(*arguments, **keywords):
+            output = call(*arguments, **keywords)
+            tape.watch(output)
+            watched.append(output)
+            return output
 
-    layer.call = listen
-    try:
-        yield watched
-    finally:
-        del layer.call
-        if own is not None:  # someone else listens, too
-            layer.call = own
+        layer.call = listen
+        try:
+            yield watched
+        finally:
+            del layer.call
+            if own is not None:  # someone else listens, too
+                layer.call = own
 
 
 def outputs_of(model, images, layer, batch_size):

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as kl
 
+from course_utils._plain import CHANGING
+
 
 class Changed(NamedTuple):
     """What each place of the patch changes along one axis of a map, and the window around it."""
@@ -71,15 +73,21 @@ def local_step(layer, inputs, outputs, before):
         return None
     run, after, reads, border = found
     if reads is not None:
-        windows = [tuple((axis.start, axis.size) for axis in axes) for axes in before]
-        reads = [None if _is_same(reads, window) else reads for window in windows]
+        reads = [None if _is_same(reads, axes) else reads for axes in before]
     return Step(layer, inputs, outputs[0], before, after, reads or [None], border, run)
 
 
-def _is_same(reads, window):
-    """Whether what a layer has to see is the windows, pixel by pixel."""
+def _is_same(reads, axes):
+    """Whether what a layer has to see is the windows, pixel by pixel.
+
+    Behind a cropping, windows hold pixels that lie outside the map, which no layer may see.
+    """
     return all(
-        a[1] == b[1] and np.array_equal(a[0], b[0]) for a, b in zip(reads, window, strict=True)
+        count == axis.size
+        and np.array_equal(begin, axis.start)
+        and axis.start.min() >= 0
+        and axis.start.max() + axis.size <= axis.length
+        for (begin, count), axis in zip(reads, axes, strict=True)
     )
 
 
@@ -228,11 +236,12 @@ def _shares(begin, count, length, reach, stride):
 @contextmanager
 def _unpadded(layer):
     """Let the layer take maps that bring their padding along meanwhile."""
-    padding, layer.padding = layer.padding, "valid"
-    try:
-        yield
-    finally:
-        layer.padding = padding
+    with CHANGING:
+        padding, layer.padding = layer.padding, "valid"
+        try:
+            yield
+        finally:
+            layer.padding = padding
 
 
 def _through_transposed(layer, *before):

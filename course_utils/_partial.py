@@ -70,7 +70,7 @@ def multiplications(model, steps=()):
     total = 0
     for layer, inputs, outputs in layer_calls(model):
         names = ("kernel", "depthwise_kernel", "pointwise_kernel")
-        kernels = [k for k in (getattr(layer, name, None) for name in names) if k is not None]
+        kernels = [k for k in (getattr(layer, n, None) for n in names) if hasattr(k, "shape")]
         per_pixel = sum(np.prod(kernel.shape, dtype=float) for kernel in kernels)
         tensor = inputs[0] if isinstance(layer, keras.layers.Conv2DTranspose) else outputs[0]
         number = per_pixel * np.prod(tensor.shape[1:-1], dtype=float)

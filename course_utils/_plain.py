@@ -6,6 +6,7 @@ first, a batch of a fixed size, outputs in a dictionary. Behind it, a network ta
 """
 
 import operator
+import threading
 import weakref
 from contextlib import contextmanager
 from functools import cache
@@ -100,25 +101,34 @@ def _taken(tensor):
 
 
 def flattened(model, shape):
-    """A plain model of images (H, W, C) whose nested models' layers are called one by one."""
+    """A plain model of images (H, W, C) whose nested models' layers are called one by one.
+
+    Nested models stay if two layers have the same name, which a model's own must not have.
+    """
     images = keras.Input(shape)
-    return keras.Model(images, _call_again(model, images, lambda layer, taken: True))
+    outputs = _call_again(model, images, lambda layer, taken: True)
+    try:
+        return keras.Model(images, outputs)
+    except ValueError:
+        return keras.Model(images, _call_again(model, images, lambda layer, taken: False))
 
 
-def _call_again(model, x, is_taken_apart=None):
+def _call_again(model, x, is_taken_apart=None, turned=None):
     """Call the layers of `model` on another tensor in the place of its input.
 
-    Nested models stay as they are but for those that are to be taken apart.
+    Nested models stay as they are but for those that are to be taken apart. `turned` has what
+    stands in for a layer with its channels first, which may be called more than once.
     """
     is_taken_apart = is_taken_apart or _has_to_be_taken_apart
+    turned = {} if turned is None else turned
     made = {id(model.inputs[0]): x}
     for layer, inputs, outputs in layer_calls(model):
         node = layer._inbound_nodes[outputs[0]._keras_history.node_index]
         if _can_be_taken_apart(layer, node) and is_taken_apart(layer, inputs[0]):
-            called = _call_again(layer, made[id(inputs[0])], is_taken_apart)
+            called = _call_again(layer, made[id(inputs[0])], is_taken_apart, turned)
         else:
             if convolves_channels_first(layer):
-                layer = ChannelsLast(layer)
+                layer = turned.setdefault(id(layer), ChannelsLast(layer))
             arguments, keywords = node.arguments.fill_in(made)
             called = layer(*arguments, **keywords)
         made |= zip(map(id, outputs), keras.tree.flatten(called), strict=True)
@@ -163,6 +173,10 @@ def convolves_channels_first(layer):
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
+# Held while a layer of the user's is changed for the length of a call: of two threads that did so
+# at a time, the second would put back what the first has changed.
+CHANGING = threading.RLock()
+
 
 class ChannelsLast(layers.Layer):
     """A layer that has its channels first, computed with the channels last.
@@ -182,11 +196,12 @@ class ChannelsLast(layers.Layer):
     @contextmanager
     def turned(self):
         """Let the layer take and give maps with channels last meanwhile."""
-        self.layer.data_format = "channels_last"
-        try:
-            yield self.layer
-        finally:
-            self.layer.data_format = "channels_first"
+        with CHANGING:
+            self.layer.data_format = "channels_last"
+            try:
+                yield self.layer
+            finally:
+                self.layer.data_format = "channels_first"
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
@@ -200,7 +215,8 @@ def in_one_line(error):
 def kept(model, key, make):
     """Return make(), which is kept under `key` until `model` computes something else.
 
-    What is kept lives as long as `model`, and must not refer to it.
+    What is kept lives as long as `model`, and must not refer to it. Of each kind, the first part of
+    a key, the last sixteen are kept: a model may be given images of ever other sizes.
     """
     now = _settings(model)
     before, values = _KEPT.get(model, ((), {}))
@@ -209,6 +225,9 @@ def kept(model, key, make):
         _KEPT[model] = (now, values)
     if key not in values:
         values[key] = make()
+        alike = [known for known in list(values) if known[:1] == key[:1]]
+        for known in alike[:-16]:
+            values.pop(known, None)
     return values[key]
 
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import zarr
 
-from course_utils._shared import flat_layers
+from course_utils._shared import calls_its_graph, flat_layers, layer_calls
 
 # What a disk says when it takes no more, in the words of a sentence.
 _REFUSALS = {
@@ -59,6 +59,70 @@ def layer_kinds(model):
     return kinds
 
 
+def graph_sha256(model):
+    """The sha256 of what a network does with its weights: each call, of what, with which settings.
+
+    Names do not count, nor what only training asks for: sessions name the same layers differently.
+    """
+    return hashlib.sha256(json.dumps(_graph(model)).encode()).hexdigest()
+
+
+def _graph(model):
+    if not _has_graph(model):
+        return [[type(layer).__name__, _settings(layer)] for layer in flat_layers(model)]
+    numbers = {id(tensor): number for number, tensor in enumerate(model.inputs)}
+    calls = []
+    for layer, _, made in layer_calls(model):
+        node = layer._inbound_nodes[made[0]._keras_history.node_index]
+        taken = (list(node.arguments.args), dict(node.arguments.kwargs))
+        calls.append([type(layer).__name__, _settings(layer), _settled(taken, numbers)])
+        for tensor in made:
+            numbers[id(tensor)] = len(numbers)
+    return [calls, [numbers[id(tensor)] for tensor in model.outputs]]
+
+
+def _has_graph(model):
+    return bool(getattr(model, "inputs", None)) and calls_its_graph(model)
+
+
+def _settings(layer):
+    if isinstance(layer, keras.Model):
+        return _graph(layer)
+    if isinstance(layer, keras.layers.Lambda):
+        return _settled([layer.function, layer.arguments])
+    try:
+        config = layer.get_config()
+    except NotImplementedError:  # of a layer whose author has not said what its settings are
+        config = {name: value for name, value in vars(layer).items() if name[:1] != "_"}
+    config["dtype"] = getattr(getattr(layer, "dtype_policy", None), "name", None)
+    return _settled(config)
+
+
+_OF_TRAINING = ("initializer", "regularizer", "constraint", "seed", "trainable", "optimizer")
+
+
+def _settled(value, numbers=None):
+    """A value as JSON keeps it, the same in every session: tensors by their numbers."""
+    if isinstance(value, keras.KerasTensor):
+        return f"tensor {(numbers or {}).get(id(value))}"
+    if isinstance(value, dict):
+        return {
+            str(key): _settled(item, numbers)
+            for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))
+            if key != "name" and not str(key).endswith(_OF_TRAINING)
+        }
+    if isinstance(value, (list, tuple)):
+        return [_settled(item, numbers) for item in value]
+    if isinstance(value, slice):
+        return _settled(["slice", value.start, value.stop, value.step], numbers)
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
+        value = np.asarray(value)
+    try:
+        return recorded(value)
+    except ValueError:
+        return type(value).__name__
+
+
 def recorded(value):
     """What an option is, as JSON can keep it: arrays and networks by their sha256."""
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -69,7 +133,7 @@ def recorded(value):
         digest = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
         return f"{value.dtype} {value.shape} sha256 {digest}"
     if isinstance(value, keras.Model):
-        return f"network sha256 {weights_sha256(value)}"
+        return f"network sha256 {weights_sha256(value)} {graph_sha256(value)}"
     if isinstance(value, (list, tuple)):
         return [recorded(item) for item in value]
     if isinstance(value, dict):
@@ -77,7 +141,9 @@ def recorded(value):
     if isinstance(value, functools.partial):
         return [recorded(value.func), recorded(value.args), recorded(value.keywords)]
     if isinstance(value, keras.Layer):
-        return f"layer {value.name} of kind {type(value).__name__} sha256 {weights_sha256(value)}"
+        settings = hashlib.sha256(json.dumps(_settings(value)).encode()).hexdigest()
+        kind = f"layer {value.name} of kind {type(value).__name__}"
+        return f"{kind} sha256 {weights_sha256(value)} {settings}"
     if isinstance(value, types.FunctionType):
         return _function(value)
     if isinstance(value, _NAMED) and isinstance(
@@ -156,7 +222,7 @@ def open_store(out, settings, shapes, chunk):
     `settings` become its attributes. ValueError if it holds explanations made with others, or is
     a folder of something else.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # a link stays, and leads to the store
     settings = json.loads(json.dumps(settings))
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: name a folder for the explanations.")

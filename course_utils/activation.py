@@ -183,7 +183,7 @@ def maximize_activation(
     with tqdm(total=len(ids), disable=not progress, unit="image") as bar:
         for first in range(0, len(ids), batch_size):
             some = tf.constant(ids[first : first + batch_size], tf.int32)
-            found = search(some, tf.constant(seed), begin, root, numbers)
+            found = search(some, tf.constant(seed, tf.int32), begin, root, numbers)
             parts.append([part.numpy() for part in found])
             bar.update(len(some))
     images, scores, dead, points = map(np.concatenate, zip(*parts, strict=True))
@@ -240,11 +240,12 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
     scores_of = functools.partial(_scores, maximised, kind, ids)
 
     def climb(step, points, lost, awake, *_):
+        moves = step < steps
+        lost &= moves  # what is lost at the end is not begun anew: nothing would follow
         points = tf.cond(tf.reduce_any(lost), lambda: start(step, lost, points), lambda: points)
         with tf.GradientTape() as below:
             below.watch(points)
             images = images_of(points, root, numbers)
-        moves = step < steps
         with tf.GradientTape() as tape:
             tape.watch(images)
             most = tf.where(moves, numbers["jitter"], 0.0)

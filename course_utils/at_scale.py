@@ -96,6 +96,7 @@ def explain_dataset(
         workers that take it. What is finished stays.
     """
     check_whole("chunk", chunk, 1)
+    chunk = int(chunk)
     name, network, prepare = _network(model)
     images = _files(images) if isinstance(images, (str, os.PathLike)) else images
     count = images.shape[0] if hasattr(images, "shape") else len(images)
@@ -113,6 +114,7 @@ def explain_dataset(
         "targets_given": _store.recorded(every),
         "weights_sha256": _store.weights_sha256(network),
         "layers": _store.layer_kinds(network),
+        "graph_sha256": _store.graph_sha256(network),
     }
     starts = range(0, count, chunk)
     shapes = {
@@ -124,7 +126,8 @@ def explain_dataset(
     store = _store.open_store(out, settings, shapes, chunk)
     done = store["digests"][:].any(axis=1)
     _check_pictures(images, chunk, done, store["digests"], out)
-    work = functools.partial(_explain_chunk, str(Path(out).absolute()), explain, options, chunk)
+    begun = str(Path(out).absolute()), dict(store.attrs)
+    work = functools.partial(_explain_chunk, *begun, explain, options, chunk)
     parts = (
         (start // chunk, _part(images, start, start + chunk), _targets_of(every, start, chunk))
         for start in starts
@@ -132,9 +135,8 @@ def explain_dataset(
     )
     run = _here(work, (network, prepare), parts)
     if client is not None and not done.all():
-        found = functools.partial(
-            _on_worker, work, name or _saved(network, out), settings["weights_sha256"]
-        )
+        known = settings["weights_sha256"], settings["graph_sha256"]
+        found = functools.partial(_on_worker, work, name or _saved(network, out), known)
         run = _on_cluster(found, client, parts)
     bar = tqdm(total=len(starts), initial=int(done.sum()), disable=not progress, unit="chunk")
     with bar, closing(run):
@@ -175,10 +177,10 @@ def _load(name):
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(name, sha256):
-    """A worker's network, loaded once and known by its weights."""
+def _loaded(name, weights_sha256, graph_sha256):
+    """A worker's network, loaded once and known by its weights and its graph."""
     network, prepare = _load(name)
-    if _store.weights_sha256(network) != sha256:
+    if _store.weights_sha256(network) != weights_sha256:
         raise ValueError(
             f"the network that a worker finds as {name} has other weights than the one it shall "
             "explain. Save that one with model.save, and pass the path of its .keras file."
@@ -232,7 +234,8 @@ def _part(images, start, stop):
     part = images[start:stop]
     if isinstance(images, np.memmap):
         part = np.array(part)
-        if hasattr(mmap, "MADV_DONTNEED") and images.mode != "c":
+        # What numpy computed from a memory map is of its kind, and lies in memory.
+        if hasattr(mmap, "MADV_DONTNEED") and images._mmap is not None and images.mode != "c":
             images._mmap.madvise(mmap.MADV_DONTNEED)  # or what was read would count as memory
     return part
 
@@ -281,7 +284,7 @@ def _targets_of(targets, start, chunk):
     return None if targets is None else targets[start : start + chunk]
 
 
-def _explain_chunk(out, explain, options, chunk, network, k, part, targets):
+def _explain_chunk(out, settings, explain, options, chunk, network, k, part, targets):
     """Explain a chunk and write it; its digest, written last, says that it is finished."""
     model, prepare = network
     images = prepare(_read(part))
@@ -298,6 +301,10 @@ def _explain_chunk(out, explain, options, chunk, network, k, part, targets):
     found = {"targets": targets, "scores": scores, "heatmaps": heatmaps}
     with _store.writing(out):
         store = zarr.open_group(out, mode="r+")
+        if dict(store.attrs) != settings:
+            raise ValueError(
+                f"{out} was begun anew by another call while this one ran: give each a folder."
+            )
         for name, values in found.items():
             store[name][k * chunk : k * chunk + len(values)] = values
         store["digests"][k] = _digest(part)
@@ -324,9 +331,9 @@ def _here(work, network, parts):
         yield task(k, part, targets).compute(scheduler="synchronous")
 
 
-def _on_worker(work, name, sha256, k, part, targets):
+def _on_worker(work, name, known, k, part, targets):
     with _ONE_AT_A_TIME:
-        work(_loaded(name, sha256), k, part, targets)
+        work(_loaded(name, *known), k, part, targets)
 
 
 def _on_cluster(work, client, parts):

@@ -197,10 +197,11 @@ def score_cam(
         bar = bar or tqdm(total=len(images) * len(grids), disable=not progress, unit="image")
         stretch = [enlarging(maps.shape[a], image.shape[a])[np.newaxis] for a in (0, 1)]
         # shown_through is compiled for each number of masks: filled up, there is but one.
-        filled = np.pad(grids, ((0, -len(grids) % batch_size), (0, 0), (0, 0)))
+        most = min(batch_size, len(grids))
+        filled = np.pad(grids, ((0, -len(grids) % most), (0, 0), (0, 0)))
         outputs = []
-        for start in range(0, len(grids), batch_size):
-            masks = _stretched_masks(stretch[0], filled[start : start + batch_size], stretch[1])
+        for start in range(0, len(grids), most):
+            masks = _stretched_masks(stretch[0], filled[start : start + most], stretch[1])
             drawn = shown_through(masks, image, fill)[: len(grids) - start]
             outputs.append(run(drawn).numpy())
             bar.update(len(outputs[-1]))

@@ -78,10 +78,11 @@ def probe(model, images, concepts, *, layers, folds=5, ridge=0.01, seed=0, batch
 
 
 def concept_vectors(model, images, concepts, *, layer, ridge=0.01, batch_size=64):
-    """Return the direction in which what a layer puts out changes when a concept appears.
+    """Return the direction in what a layer puts out that tells best whether a concept is there.
 
     It is the normal of the linear classifier that tells the images that show the concept from
-    those that do not: ridge regression of the labels on what the layer puts out.
+    those that do not: ridge regression of the labels on what the layer puts out. When the concept
+    appears, what the layer puts out need not move along it (Pahde et al., 2025).
 
     Parameters
     ----------
@@ -105,7 +106,8 @@ def concept_vectors(model, images, concepts, *, layer, ridge=0.01, batch_size=64
     References
     ----------
     Kim et al., Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
-    Activation Vectors (TCAV) (ICML 2018), arXiv:1711.11279.
+    Activation Vectors (TCAV) (ICML 2018), arXiv:1711.11279. Pahde et al., Navigating Neural Space
+    (ICLR 2025), arXiv:2202.03482.
     """
     images = check_images(model, images)
     labels, single = _check_concepts(concepts, len(images))

@@ -142,6 +142,7 @@ def maximize_activation(
     """
     check_whole("steps", steps, 1)
     check_whole("seed", seed, 0, 2**32 - 1)
+    steps, seed = int(steps), int(seed)
     low, high = map(float, input_range)
     if not low < high:
         raise ValueError(f"input_range must be (least, largest), got {input_range!r}.")
@@ -152,7 +153,7 @@ def maximize_activation(
         index = _layer_index(model, layer)
         outputs = _filters(_chain(model)[index][1].shape[-1], targets)
     options = {"input_range": (low, high), "max_iter": steps}
-    options |= {"lp_norm_weight": lp_norm_weight, "tv_weight": tv_weight}
+    options |= {"lp_norm_weight": float(lp_norm_weight), "tv_weight": float(tv_weight)}
     task = {"call": "visualize_activation", "layer": index, "seed": seed, "options": options}
     shape = tuple(model.inputs[0].shape[1:])
     if None in shape:

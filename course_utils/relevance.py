@@ -282,7 +282,9 @@ def _front(model, inputs):
             found = _front(layer, arguments)
             if found is not None:
                 return found
-        called = layer(arguments if taken[1:] else arguments[0])
+        node = layer._inbound_nodes[made[0]._keras_history.node_index]
+        given, keywords = node.arguments.fill_in(values)
+        called = layer(*given, **keywords)
         values |= zip(map(id, made), keras.tree.flatten(called), strict=True)
     return None
 

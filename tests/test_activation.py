@@ -314,6 +314,17 @@ def test_a_constant_has_no_ideal_input():
     assert not found.images.any()
 
 
+def test_what_falls_asleep_at_the_end_is_not_exchanged_for_noise():
+    """A pixel of 1 is pulled down, by 0.8 and then by half of that, to where the ReLU is silent."""
+    pixel = layers.Conv2D(1, 1, activation="relu", name="conv")
+    model = keras.Sequential([keras.Input((1, 1, 1)), pixel])
+    model.set_weights([np.ones((1, 1, 1, 1)), [-0.5]])
+    options = {"start": 1.0, "noise": 1e-6, "l2": 10.0, "steps": 2, "step_size": 0.8}
+    found = maximize_activation(model, layer="conv", channel=0, **options)
+    assert found.images.item() == pytest.approx(-0.2, abs=1e-3)
+    assert found.scores.item() == 0
+
+
 def test_the_top_of_a_relu6_is_not_thrown_away():
     conv = layers.Conv2D(1, 3, name="conv", activation="relu6")
     model = keras.Sequential([keras.Input((9, 9, 1)), conv])
@@ -323,6 +334,12 @@ def test_the_top_of_a_relu6_is_not_thrown_away():
 
 
 # Randomness, compilation, memory.
+
+
+def test_a_seed_and_steps_may_be_numpy_s():
+    call = functools.partial(maximize_activation, digits(), target=1, low=0, high=1)
+    one, other = call(seed=3, steps=4), call(seed=np.int64(3), steps=np.int64(4))
+    np.testing.assert_array_equal(one.images, other.images)
 
 
 def test_the_same_call_gives_the_same_bits_and_another_seed_another_image():

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import zarr
+from networks import random_network
 from PIL import Image
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
@@ -247,6 +248,81 @@ def test_what_was_made_otherwise_is_refused_and_kept(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         explain_dataset(out=tmp_path / "x", **given | change)
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "x")["heatmaps"][:], before)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (keras.layers.Rescaling(1 / 255), keras.layers.Rescaling(1 / 127.5, -1)),
+        (keras.layers.LeakyReLU(0.2), keras.layers.LeakyReLU(0.3)),
+        (keras.layers.MaxPooling2D(2, 1, "same"), keras.layers.MaxPooling2D(3, 1, "same")),
+        (keras.layers.Lambda(lambda x: x + x), keras.layers.Lambda(lambda x: x * x)),
+        (lambda x: x * 1.5, lambda x: x * 2),
+        (lambda x: x[..., ::1], lambda x: x[..., ::-1]),
+        (lambda x: x + keras.ops.relu(x), lambda x: keras.ops.relu(x) + keras.ops.relu(x)),
+        *[[keras.Sequential([keras.Input((8, 8, 2)), keras.layers.ReLU(n)]) for n in (6, 7)]],
+    ],
+)
+def test_a_network_of_the_same_weights_that_computes_something_else_is_refused(tmp_path, was, now):
+    """Somebody mends the scale of the images, and calls again."""
+    networks = []
+    for begin in (was, was, now):
+        inputs = keras.Input((8, 8, 2))
+        networks.append(keras.Model(inputs, MODEL(begin(inputs))))
+    first, again, other = networks
+    explain_dataset(counted, first, IMAGES, tmp_path / "x")
+    explain_dataset(counted, again, IMAGES, tmp_path / "x")
+    with pytest.raises(ValueError, match=r"explanations of another kind.*graph_sha256"):
+        explain_dataset(counted, other, IMAGES, tmp_path / "x")
+    assert _store.recorded({"judge": first}) == _store.recorded({"judge": again})
+    assert _store.recorded({"judge": first}) != _store.recorded({"judge": other})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_network_that_was_saved_and_loaded_is_the_same(tmp_path, seed):
+    model = random_network(seed).model
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
+    assert _store.graph_sha256(loaded) == _store.graph_sha256(model)
+
+
+def test_a_network_s_names_do_not_count():
+    assert _store.graph_sha256(network()) == _store.graph_sha256(network(seed=1))
+    assert _store.graph_sha256(network()) != _store.graph_sha256(network(last="sigmoid"))
+
+
+def test_a_run_notices_that_another_began_the_folder_anew(tmp_path):
+    folder = str(tmp_path / "x")
+
+    def meddling(model, images, targets):
+        if not EXPLAINED:
+            shutil.rmtree(folder)
+            explain_dataset(counted, MODEL, IMAGES, folder, factor=2.0)
+        return counted(model, images, targets)
+
+    with pytest.raises(ValueError, match="begun anew by another call while this one ran"):
+        explain_dataset(meddling, MODEL, IMAGES, tmp_path / "x")
+    kept = zarr.open_group(tmp_path / "x")
+    assert settled(kept).all()
+    assert kept.attrs["options"] == {"factor": 2.0}
+
+
+def test_what_was_computed_from_a_memory_map_is_no_file(tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    images = np.load(tmp_path / "images.npy", mmap_mode="r").astype(np.float32)
+    assert isinstance(images, np.memmap)
+    store = explain_dataset(counted, MODEL, images, tmp_path / "x", chunk=np.int64(4))
+    expected = explain_dataset(counted, MODEL, IMAGES, tmp_path / "y", chunk=4)
+    np.testing.assert_array_equal(store["heatmaps"][:], expected["heatmaps"][:])
+
+
+def test_a_link_to_an_empty_folder_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "x").symlink_to(tmp_path / "elsewhere")
+    store = explain_dataset(counted, MODEL, IMAGES, tmp_path / "x")
+    assert settled(store).all()
+    assert (tmp_path / "x").is_symlink()
+    assert settled(zarr.open_group(tmp_path / "elsewhere")).all()
 
 
 def test_two_functions_of_one_name_are_told_apart(tmp_path):

@@ -106,6 +106,13 @@ def test_the_installed_keras_vis_is_unmodified():
         assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value, file
 
 
+def test_numbers_may_be_numpy_s(worker):
+    worker("sys.exit('it was asked')")
+    options = {"steps": np.int64(2), "seed": np.int64(1), "tv_weight": np.float32(1)}
+    with pytest.raises(RuntimeError, match="it was asked"):
+        keras_vis.maximize_activation(chain(), np.int64(0), **options)
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -572,3 +572,22 @@ def test_ten_networks_are_explained_without_a_warning_of_retracing(caplog):
         cam.grad_cam(model, image, 0)
         lime_image.lime_map(model, image, 0, n_segments=4, samples=10)
     assert "retracing" not in caplog.text
+
+
+def test_a_layer_with_its_channels_first_may_be_called_twice():
+    keras.utils.set_random_seed(0)
+    models_of = []
+    for place in ("channels_first", "channels_last"):
+        shape = (C, H, W) if place == "channels_first" else (H, W, C)
+        inputs = x = keras.Input(shape)
+        pool = layers.MaxPooling2D(2, data_format=place)
+        again = layers.Conv2D(C, 3, padding="same", data_format=place, activation="relu")
+        for _ in range(2):
+            x = pool(again(x))
+        x = layers.GlobalAveragePooling2D(data_format=place)(x)
+        models_of.append(keras.Model(inputs, layers.Dense(3)(x)))
+    first, last = models_of
+    first.set_weights(last.get_weights())
+    found = gradients.saliency_map(first, np.moveaxis(PHOTOS, -1, 1), 1)
+    np.testing.assert_allclose(found, gradients.saliency_map(last, PHOTOS, 1), rtol=1e-5, atol=1e-7)
+    assert found.any()

@@ -3,6 +3,9 @@
 Random graphs of all local layers agree with the whole network run for every place.
 """
 
+import time
+from threading import Event, Thread
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from course_utils import _local, _partial, occlusion
-from course_utils._plain import flattened
+from course_utils._plain import _KEPT, flattened
 
 
 class Dice:
@@ -264,3 +267,89 @@ def test_dropout_that_is_left_on_is_left_to_the_whole_network():
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
     steps = _partial.make_plan(model, 4, 4)
     assert [type(step.layer) for step in steps] == [layers.Conv2D]
+
+
+def agrees(model, patch):
+    """Assert that occlusion is what the whole network says of each covered picture."""
+    shape = model.input_shape[1:]
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    places = occlusion.patch_places(shape, patch, patch)
+    covered = np.repeat(image[np.newaxis], len(places), axis=0)
+    for picture, (row, column) in zip(covered, places, strict=True):
+        picture[row : row + patch, column : column + patch] = 0
+    whole, *left = np.asarray(model(np.concatenate([image[np.newaxis], covered])))[:, 0]
+    found = occlusion.occlusion_map(model, image[np.newaxis], 0, patch=patch, score="logit")[0]
+    corners = found[tuple(np.transpose(places))]
+    np.testing.assert_allclose(corners, whole - np.array(left), atol=1e-5)
+    assert np.ptp(corners) > 1e-3
+
+
+def test_layers_of_one_name_in_two_nested_models():
+    """As in an ensemble, or where a loaded network gets a new head."""
+    inputs = keras.Input((16, 16, 2))
+    branches = []
+    for k in range(2):
+        parts = [layers.Conv2D(3, 3, activation="relu", name="conv"), layers.Flatten(name="flat")]
+        branch = keras.Sequential([keras.Input((16, 16, 2)), *parts], name=f"branch_{k}")
+        branches.append(branch(inputs))
+    agrees(keras.Model(inputs, layers.Dense(2, name="conv")(layers.Concatenate()(branches))), 4)
+
+
+class Blur(layers.Layer):
+    """Its `kernel` is a number and no weight."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+    def call(self, x):
+        return ops.average_pool(x, self.kernel, 1, "same")
+
+
+def test_a_layer_of_the_user_s_whose_kernel_is_a_number():
+    parts = [layers.Conv2D(3, 3, activation="relu"), Blur(3), layers.Flatten(), layers.Dense(2)]
+    agrees(keras.Sequential([keras.Input((16, 16, 2)), *parts]), 4)
+
+
+def test_what_was_cropped_away_is_not_read():
+    """One place along the rows: its window is as large as what the convolution reads, and lies
+    where that begins, but holds rows that are no longer there."""
+    parts = [layers.Conv2D(4, 1), layers.Cropping2D(((1, 1), (0, 0)))]
+    parts += [layers.Conv2D(4, (3, 1), padding="same", activation="relu")]
+    parts += [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    keras.utils.set_random_seed(0)
+    agrees(keras.Sequential([keras.Input((10, 40, 2)), *parts]), 10)
+
+
+def test_a_model_keeps_what_was_compiled_for_the_last_sizes_only():
+    inputs = keras.Input((None, None, 1))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3, activation="relu")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    passes = [_partial.partial_pass(model, (size, 20, 1), 4, 4) for size in range(20, 40)]
+    assert None not in passes
+    assert _partial.partial_pass(model, (39, 20, 1), 4, 4) is passes[-1]
+    assert len(_KEPT[model][1]) == 32, "sixteen networks laid flat, sixteen passes"
+
+
+def test_of_two_threads_none_puts_back_what_the_other_has_changed():
+    layer, first_is_in, first_may_go = layers.Conv2D(2, 3, padding="same"), Event(), Event()
+
+    def first():
+        with _local._unpadded(layer):
+            first_is_in.set()
+            first_may_go.wait(60)
+
+    def second():
+        with _local._unpadded(layer):
+            first_may_go.wait(60)
+            time.sleep(0.1)  # for the first to put back what it found
+
+    threads = [Thread(target=first), Thread(target=second)]
+    threads[0].start()
+    first_is_in.wait(60)
+    threads[1].start()
+    time.sleep(0.1)  # without a lock the second would be in by now
+    first_may_go.set()
+    for thread in threads:
+        thread.join()
+    assert layer.padding == "same"

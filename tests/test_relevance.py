@@ -456,3 +456,12 @@ def test_a_layer_without_a_rule_is_named(layer, message):
 def test_it_says_what_does_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         relevance_map(relu_network(), noise((1, 9, 9, 2)), 0, **options)
+
+
+@pytest.mark.parametrize("rule", ["epsilon-gamma-box", "epsilon-plus"])
+def test_an_operation_that_has_no_rule_is_named_also_in_front_of_the_first_convolution(rule):
+    inputs = keras.Input((4, 4, 1))
+    x = kl.Conv2D(2, 3)((inputs - 3) / 255)
+    model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(x)))
+    with pytest.raises(ValueError, match=r"has no rule for layer '(subtract|true_divide)"):
+        relevance_map(model, np.zeros((1, 4, 4, 1), np.float32), 1, rule=rule, low=0.0, high=1.0)
