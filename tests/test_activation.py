@@ -318,7 +318,7 @@ def test_what_falls_asleep_at_the_end_is_not_exchanged_for_noise():
     """A pixel of 1 is pulled down, by 0.8 and then by half of that, to where the ReLU is silent."""
     pixel = layers.Conv2D(1, 1, activation="relu", name="conv")
     model = keras.Sequential([keras.Input((1, 1, 1)), pixel])
-    model.set_weights([np.ones((1, 1, 1, 1)), [-0.5]])
+    model.set_weights([np.ones((1, 1, 1, 1)), np.array([-0.5])])
     options = {"start": 1.0, "noise": 1e-6, "l2": 10.0, "steps": 2, "step_size": 0.8}
     found = maximize_activation(model, layer="conv", channel=0, **options)
     assert found.images.item() == pytest.approx(-0.2, abs=1e-3)

@@ -557,7 +557,7 @@ def test_workers_give_what_one_process_gives(tmp_path, client):
 def test_a_worker_that_finds_another_network_says_so(tmp_path):
     MODEL.save(tmp_path / "a.keras")
     with pytest.raises(ValueError, match="has other weights than the one it shall explain"):
-        at_scale._loaded(str(tmp_path / "a.keras"), "0" * 64)
+        at_scale._loaded(str(tmp_path / "a.keras"), "0" * 64, "")
 
 
 @pytest.mark.slow
