@@ -93,7 +93,8 @@ def _settings(layer):
     try:
         config = layer.get_config()
     except NotImplementedError:  # of a layer whose author has not said what its settings are
-        config = {name: value for name, value in vars(layer).items() if name[:1] != "_"}
+        known = {name: value for name, value in vars(layer).items() if name[:1] != "_"}
+        config = {name: value for name, value in known.items() if _is_fixed(value)}
     config["dtype"] = getattr(getattr(layer, "dtype_policy", None), "name", None)
     return _settled(config)
 
@@ -113,6 +114,8 @@ def _settled(value, numbers=None):
         }
     if isinstance(value, (list, tuple)):
         return [_settled(item, numbers) for item in value]
+    if isinstance(value, keras.Layer):  # its weights are among the network's
+        return type(value).__name__
     if isinstance(value, slice):
         return _settled(["slice", value.start, value.stop, value.step], numbers)
     if hasattr(value, "shape") and not isinstance(value, np.generic):

@@ -286,6 +286,27 @@ def test_a_network_that_was_saved_and_loaded_is_the_same(tmp_path, seed):
     assert _store.graph_sha256(loaded) == _store.graph_sha256(model)
 
 
+class Silent(keras.layers.Layer):
+    """It has not said what its settings are, and knows the network that it belongs to."""
+
+    def __init__(self, factor, other):
+        super().__init__()
+        self.factor, self.other, self.network = factor, other, None
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_a_layer_of_one_s_own_may_know_anything():
+    found = []
+    for factor in (2.0, 2.0, 3.0):
+        layer = Silent(factor, other=object())
+        layer.network = keras.Sequential([keras.Input((8, 8, 2)), layer, MODEL])
+        found.append(_store.graph_sha256(layer.network))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
 def test_a_network_s_names_do_not_count():
     assert _store.graph_sha256(network()) == _store.graph_sha256(network(seed=1))
     assert _store.graph_sha256(network()) != _store.graph_sha256(network(last="sigmoid"))
