@@ -86,7 +86,7 @@ def explain_dataset(
         ``heatmaps`` float32 (N, H, W); ``scores`` float32 (N, K), what the model says of each
         image; ``targets`` int64 (N,); ``digests`` uint8 (chunks, 32), the sha256 of each chunk's
         images. Its attributes hold the settings, the package's version and the sha256 of the
-        network's weights.
+        network's weights and of what it does with them.
 
     Raises
     ------
