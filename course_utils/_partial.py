@@ -34,11 +34,15 @@ def partial_pass(model, image_shape, patch, stride):
     """
 
     def make():
-        flat = kept(model, ("flat", *image_shape), lambda: flattened(model, image_shape))
+        key = "flat", *image_shape
+        flat = kept(model, key, lambda: flattened(model, image_shape), _MOST)
         steps = make_plan(flat, patch, stride)
         return _compile(flat, steps, stride) if steps else None
 
-    return kept(model, ("partial", *image_shape, patch, stride), make)
+    return kept(model, ("partial", *image_shape, patch, stride), make, _MOST)
+
+
+_MOST = 16  # sizes of images, patches and strides that a model is kept compiled for
 
 
 def make_plan(model, patch, stride):

@@ -212,11 +212,11 @@ def in_one_line(error):
     return " ".join(str(error).split())[:300].rstrip(".") + "."
 
 
-def kept(model, key, make):
+def kept(model, key, make, most=None):
     """Return make(), which is kept under `key` until `model` computes something else.
 
     What is kept lives as long as `model`, and must not refer to it. Of each kind, the first part of
-    a key, the last sixteen are kept: a model may be given images of ever other sizes.
+    a key, the last `most` are kept.
     """
     now = _settings(model)
     before, values = _KEPT.get(model, ((), {}))
@@ -226,7 +226,7 @@ def kept(model, key, make):
     if key not in values:
         values[key] = make()
         alike = [known for known in list(values) if known[:1] == key[:1]]
-        for known in alike[:-16]:
+        for known in alike[:-most] if most else ():
             values.pop(known, None)
     return values[key]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 import zarr
 
 from course_utils._shared import calls_its_graph, flat_layers, layer_calls
@@ -88,18 +89,31 @@ def _has_graph(model):
 def _settings(layer):
     if isinstance(layer, keras.Model):
         return _graph(layer)
-    if isinstance(layer, keras.layers.Lambda):
-        return _settled([layer.function, layer.arguments])
+    functions = [getattr(layer, name, None) for name in ("activation", "function")]
+    own = [f for f in functions if callable(f) and not f.__module__.startswith("keras.")]
     try:
-        config = layer.get_config()
-    except NotImplementedError:  # of a layer whose author has not said what its settings are
+        # Keras would write a function of one's own down with the place where it stands.
+        config = {} if own else layer.get_config()
+    except Exception:  # whatever the layer's own code raises
+        config = {}
+    if not config:
         known = {name: value for name, value in vars(layer).items() if name[:1] != "_"}
         config = {name: value for name, value in known.items() if _is_fixed(value)}
-    config["dtype"] = getattr(getattr(layer, "dtype_policy", None), "name", None)
+    dtype = getattr(getattr(layer, "dtype_policy", None), "name", None)
+    config = _of_inference(config) | {"dtype": dtype, "own": own}
+    if own and isinstance(layer, keras.layers.Lambda):
+        config["arguments"] = layer.arguments
     return _settled(config)
 
 
-_OF_TRAINING = ("initializer", "regularizer", "constraint", "seed", "trainable", "optimizer")
+def _of_inference(config):
+    """A layer's settings without its name and what only training asks for."""
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in ("name", "trainable")
+        and not key.endswith(("_initializer", "_regularizer", "_constraint"))
+    }
 
 
 def _settled(value, numbers=None):
@@ -107,23 +121,23 @@ def _settled(value, numbers=None):
     if isinstance(value, keras.KerasTensor):
         return f"tensor {(numbers or {}).get(id(value))}"
     if isinstance(value, dict):
-        return {
-            str(key): _settled(item, numbers)
-            for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))
-            if key != "name" and not str(key).endswith(_OF_TRAINING)
-        }
+        inner = value.get("config")
+        if "class_name" in value and isinstance(inner, dict) and len(inner) > 1:  # a layer within
+            value = value | {"config": _of_inference(inner)}
+        items = sorted(value.items(), key=lambda pair: str(pair[0]))
+        return {str(key): _settled(item, numbers) for key, item in items}
     if isinstance(value, (list, tuple)):
         return [_settled(item, numbers) for item in value]
     if isinstance(value, keras.Layer):  # its weights are among the network's
         return type(value).__name__
     if isinstance(value, slice):
         return _settled(["slice", value.start, value.stop, value.step], numbers)
-    if hasattr(value, "shape") and not isinstance(value, np.generic):
+    if isinstance(value, (tf.Tensor, keras.Variable)):
         value = np.asarray(value)
     try:
         return recorded(value)
     except ValueError:
-        return type(value).__name__
+        return f"{type(value).__name__} {getattr(value, '__qualname__', '')}"
 
 
 def recorded(value):

@@ -308,6 +308,47 @@ def test_a_layer_of_one_s_own_may_know_anything():
     assert found[0] != found[2]
 
 
+def with_activation(function):
+    conv = keras.layers.Conv2D(2, 3, activation=function)
+    return _store.graph_sha256(keras.Sequential([keras.Input((8, 8, 2)), conv, MODEL.layers[1]]))
+
+
+def test_an_activation_of_one_s_own_counts_and_not_where_it_stands():
+    """In a notebook, the file that a cell is said to stand in is another in every session."""
+
+    def cell(file, source, name="activation"):
+        names = {"__name__": "__main__"}
+        exec(compile(source, file, "exec"), names)
+        return names[name]
+
+    twice, thrice = (f"activation = lambda x: {n} * x" for n in (2.0, 3.0))
+    named = "def activation(x):\n    return {} * x"
+    sums = [
+        with_activation(cell("ipykernel_1/1.py", twice)),
+        with_activation(cell("ipykernel_2/7.py", "\n\n" + twice)),
+        with_activation(cell("ipykernel_1/1.py", thrice)),
+        *(with_activation(cell("ipykernel_1/1.py", named.format(n))) for n in (2.0, 3.0)),
+        *(
+            with_activation(functools.partial(keras.ops.leaky_relu, negative_slope=n))
+            for n in (0.1, 0.2)
+        ),
+        with_activation("relu"),
+        with_activation("tanh"),
+    ]
+    assert sums[0] == sums[1]
+    assert len(set(sums)) == len(sums) - 1
+
+
+def test_a_layer_in_a_wrapper_has_a_name_that_does_not_count():
+    def wrapped(units, seed):
+        keras.utils.set_random_seed(seed)
+        inner = keras.layers.TimeDistributed(keras.layers.Dense(units))
+        return _store.graph_sha256(keras.Sequential([keras.Input((8, 2)), inner]))
+
+    assert wrapped(3, 0) == wrapped(3, 1)
+    assert wrapped(3, 0) != wrapped(4, 0)
+
+
 def test_a_network_s_names_do_not_count():
     assert _store.graph_sha256(network()) == _store.graph_sha256(network(seed=1))
     assert _store.graph_sha256(network()) != _store.graph_sha256(network(last="sigmoid"))

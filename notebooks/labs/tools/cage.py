@@ -31,7 +31,8 @@ def needed():
             f"bubblewrap may shut nothing in here ({tried.stderr.strip()}). Students' notebooks "
             "run in a sandbox or not at all. On Ubuntu 23.10 to 24.10, `sudo sysctl -w "
             "kernel.apparmor_restrict_unprivileged_userns=0` permits it until the next start; a "
-            "container has to permit it, too (Docker: --security-opt seccomp=unconfined)."
+            "container has to permit it, too (Docker: --privileged, or --security-opt with each of "
+            "seccomp=unconfined, apparmor=unconfined and systempaths=unconfined)."
         )
 
 
