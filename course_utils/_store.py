@@ -90,7 +90,7 @@ def _settings(layer):
     if isinstance(layer, keras.Model):
         return _graph(layer)
     functions = [getattr(layer, name, None) for name in ("activation", "function")]
-    own = [f for f in functions if callable(f) and not f.__module__.startswith("keras.")]
+    own = [f for f in functions if callable(f) and not (f.__module__ or "").startswith("keras.")]
     try:
         # Keras would write a function of one's own down with the place where it stands.
         config = {} if own else layer.get_config()
