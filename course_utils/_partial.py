@@ -25,6 +25,8 @@ from course_utils._local import Changed, local_step, of_places
 from course_utils._plain import flattened, kept
 from course_utils._shared import layer_calls
 
+_MOST = 16  # sizes of images, patches and strides that a model is kept compiled for
+
 
 def partial_pass(model, image_shape, patch, stride):
     """Return a function that occludes images, or None if `model` has to run as a whole.
@@ -40,9 +42,6 @@ def partial_pass(model, image_shape, patch, stride):
         return _compile(flat, steps, stride) if steps else None
 
     return kept(model, ("partial", *image_shape, patch, stride), make, _MOST)
-
-
-_MOST = 16  # sizes of images, patches and strides that a model is kept compiled for
 
 
 def make_plan(model, patch, stride):

@@ -52,7 +52,7 @@ def weights_sha256(model):
 
 
 def layer_kinds(model):
-    """What each layer is, and its activation: the same weights can be those of two networks."""
+    """What each layer is, and its activation: what a refusal can say of another graph."""
     kinds = []
     for layer in flat_layers(model):
         activation = getattr(layer, "activation", None)
@@ -100,6 +100,7 @@ def _settings(layer):
         known = {name: value for name, value in vars(layer).items() if name[:1] != "_"}
         config = {name: value for name, value in known.items() if _is_fixed(value)}
     dtype = getattr(getattr(layer, "dtype_policy", None), "name", None)
+    own = [_settings(f) if isinstance(f, keras.Layer) else f for f in own]
     config = _of_inference(config) | {"dtype": dtype, "own": own}
     if own and isinstance(layer, keras.layers.Lambda):
         config["arguments"] = layer.arguments

@@ -332,6 +332,7 @@ def test_an_activation_of_one_s_own_counts_and_not_where_it_stands():
             with_activation(functools.partial(keras.ops.leaky_relu, negative_slope=n))
             for n in (0.1, 0.2)
         ),
+        *(with_activation(Silent(factor, object())) for factor in (2.0, 3.0)),
         with_activation("relu"),
         with_activation("tanh"),
     ]

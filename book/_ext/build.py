@@ -1,7 +1,7 @@
 """Build the site: write the labs, execute what changed, make the pages.
 
-In one process, so that TensorFlow is imported once: kernels are forks of it, and so are those that
-read the package for its page. While it is imported, another process writes the labs.
+In one process, so that TensorFlow is imported once: on Linux, kernels are forks of it, and so is
+what reads the package for its page. While it is imported, another process writes the labs.
 """
 
 import subprocess
