@@ -1,6 +1,8 @@
 """The build's own machinery: what is executed when, what a failure says, who publishes where."""
 
+import base64
 import importlib
+import io
 import json
 import os
 import re
@@ -14,10 +16,13 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 from IPython.core.pylabtools import retina_figure
 from matplotlib.figure import Figure
+from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -209,6 +214,8 @@ print(len(os.listdir("/proc/self/task")))
 
 
 def test_a_figure_is_drawn_once_and_as_ever(script, monkeypatch):
+    """With the pixels of the PNG that IPython would show."""
+
     def figure(layout):
         figure, axes = plt.subplots(2, 2, figsize=(8, 5), layout=layout)
         drawn = axes[0, 0].imshow([[0, 1], [2, 3]])
@@ -221,11 +228,15 @@ def test_a_figure_is_drawn_once_and_as_ever(script, monkeypatch):
     draws, draw = [], Figure.draw
     monkeypatch.setattr(Figure, "draw", lambda *given: draws.append(draw(*given)))
     for layout in (None, "constrained"):
-        as_ever = retina_figure(figure(layout), bbox_inches="tight")
+        as_ever, size = retina_figure(figure(layout), bbox_inches="tight")
         draws.clear()
         once = figure(layout)
         engine, dpi = once.get_layout_engine(), once.dpi
-        assert script.as_png(retina_figure, once) == as_ever
+        drawn = base64.b64decode(script.as_webp(once))
+        webp, png = (Image.open(io.BytesIO(data)) for data in (drawn, as_ever))
+        assert webp.format == "WEBP"
+        assert [side // 2 for side in webp.size] == [size["width"], size["height"]]
+        np.testing.assert_array_equal(webp.convert("RGB"), png.convert("RGB"))
         assert len(draws) == 1
         assert (once.get_layout_engine(), once.dpi) == (engine, dpi)
         plt.close("all")
@@ -411,3 +422,27 @@ def test_a_labs_page_shows_what_its_given_cells_put_out(tmp_path, monkeypatch):
     picture = f"_build/jupyter_execute/lab_dots_{given.id}.png"  # ids are unique in one notebook
     assert f"```{{image}} /{picture}\n:alt: A dot.\n```" in shown
     assert (tmp_path / picture).read_bytes() == b"hello"
+
+
+def test_a_figure_keeps_its_pixels_and_gets_its_size_on_the_page(tmp_path, monkeypatch):
+    """A WebP by a PNG's name, as a kernel draws it; a sharp PNG; a plain one."""
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    pictures = importlib.import_module("pictures")
+    folder = tmp_path / "_build/jupyter_execute"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), np.uint8)
+    for name, options in {
+        "webp": {"format": "WEBP", "lossless": True},
+        "sharp": {"format": "PNG", "dpi": (144, 144)},
+        "plain": {"format": "PNG"},
+    }.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png", **options)
+    drawn = [nodes.image(uri=f"/_build/jupyter_execute/{path.name}") for path in folder.iterdir()]
+    drawn.sort(key=lambda node: node["uri"])  # plain, sharp, webp
+    pictures.sharpen(SimpleNamespace(srcdir=tmp_path), nodes.paragraph("", "", *drawn))
+    assert [node["width"] for node in drawn] == ["80px", "40px", "40px"]
+    for node in drawn:
+        with Image.open(tmp_path / node["uri"].lstrip("/")) as figure:
+            assert figure.format == "WEBP"
+            np.testing.assert_array_equal(figure.convert("RGB"), pixels)
+    assert (folder / "webp.webp").read_bytes() == (folder / "webp.png").read_bytes()

@@ -1,5 +1,6 @@
 """Slides show what a teacher shows, keep the rest in notes, and ask no other host for anything."""
 
+import copy
 import json
 import re
 import sys
@@ -42,6 +43,13 @@ def chapter():
         new_code_cell("5", outputs=shown({"image/png": PNG})),
     ]
     return new_notebook(cells=cells)
+
+
+def test_a_figure_that_is_a_webp_is_embedded_as_one(chapter):
+    chapter = copy.deepcopy(chapter)
+    chapter.cells[3].outputs[0].data["image/png"] = "UklGRgo="  # begins as every WebP does
+    (figure,) = [c.source for c in slides.slides_of(chapter).cells if "<img" in c.source][:1]
+    assert 'src="data:image/webp;base64,UklGRgo="' in figure
 
 
 def test_a_deck_has_question_figure_numbers_boxes_and_quiz(chapter):

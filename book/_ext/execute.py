@@ -13,8 +13,10 @@ What the explorables load, networks and pictures, is made beside the notebooks.
 
 # ruff: noqa: E402
 import asyncio
+import base64
 import gc
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -24,7 +26,7 @@ import shutil
 import sys
 import time
 from contextlib import closing, contextmanager
-from functools import cache, partial
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -50,12 +52,9 @@ TIMEOUT = 600  # seconds for one cell
 # As many notebooks run as there are cores. Several threads each would wait for each other (for
 # small matrices most of the time: a chapter took three times as long), and round by their number.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-# Two pixels of a figure for one of the page, and little time for a PNG that becomes WebP.
-FIGURES = [
-    "--InlineBackend.figure_formats={'retina'}",
-    "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', "
-    "'pil_kwargs': {'compress_level': 1}}",
-]
+# Two pixels of a figure for one of the page.
+FIGURES = ["--InlineBackend.figure_formats={'retina'}"]
+LOSSLESS = {"lossless": True, "quality": 10, "method": 1}  # WebP of half a PNG's bytes
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
 FORKS = sys.platform == "linux"
 
@@ -144,28 +143,30 @@ def draw_once(shell):
     # interaction off and on gives, nothing is left to be drawn.
     pyplot.ioff()
     pyplot.ion()
-    png = shell.display_formatter.formatters["image/png"]
-    png.for_type(Figure, partial(as_png, png.for_type(Figure)))
+    shell.display_formatter.formatters["image/png"].for_type(Figure, as_webp)
 
 
-def as_png(draw, figure):
-    """The PNG that IPython's function for figures makes, to the byte.
+def as_webp(figure):
+    """The pixels that IPython would show of a figure, as the WebP that the page will have.
+
+    It goes by the name of a PNG, because MyST-NB knows no WebP; `pictures` looks what it is.
 
     To find the tight box, Matplotlib would draw everything an extra time with nothing to be seen.
     The box that it would find is given to it: it takes the layout alone.
     """
     from matplotlib import rcParams
 
-    engine, dpi = figure.get_layout_engine(), figure.dpi
-    figure.dpi = 2 * dpi  # as FIGURES has it drawn
+    engine, dpi, webp = figure.get_layout_engine(), figure.dpi, io.BytesIO()
+    figure.dpi = 2 * dpi  # as FIGURES has it drawn elsewhere
     if engine:
         engine.execute(figure)
     box = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
-    figure.dpi = dpi
     figure.set_layout_engine(None)
-    png = draw(figure, bbox_inches=box)
+    figure.dpi = dpi
+    options = {"dpi": 2 * dpi, "bbox_inches": box, "pil_kwargs": LOSSLESS}
+    figure.savefig(webp, format="webp", **options)
     figure.set_layout_engine(engine)
-    return png
+    return base64.b64encode(webp.getvalue()).decode()
 
 
 def execute(path, results):

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from jupyter_cache import get_cache
 from PIL import Image, ImageChops, ImageOps
 from sphinx.util.docutils import SphinxDirective
 
+from execute import LOSSLESS
+
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "_build" / "static"
 CARD = (304, 190)  # CSS pixels of a card's picture
@@ -20,8 +22,9 @@ MARGIN = 6  # of them, white around it
 SHARP = 2  # picture pixels for a CSS pixel, as execute.py has Matplotlib draw them
 
 
+@cache
 def executed(path):
-    """A notebook as it was executed."""
+    """A notebook as it was executed; nobody changes it."""
     cache = get_cache(ROOT / "_build/.jupyter_cache")
     return cache.merge_match_into_notebook(nbformat.read(path, 4))[1]
 
@@ -38,7 +41,7 @@ def is_gallery(cell):
 
 
 def figures_of(cell):
-    """The figures that a cell of an executed notebook has drawn, as PNG bytes."""
+    """The figures that a cell of an executed notebook has drawn, as bytes of PNG or WebP."""
     outputs = (output.get("data", {}) for output in cell.get("outputs", []))
     return [base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data]
 
@@ -49,7 +52,7 @@ def alt_of(cell):
 
 
 def gallery_picture(notebook):
-    """The PNG and the alt text of the figure that stands for a chapter: its cell is so tagged."""
+    """The bytes and the alt text of the figure that stands for a chapter: its cell is so tagged."""
     (cell,) = filter(is_gallery, notebook.cells)
     return figures_of(cell)[0], alt_of(cell)
 
@@ -117,10 +120,10 @@ def thumbnail(png, boxes=((0, 0, 1, 1),)):
     return as_webp(ImageOps.expand(picture, SHARP * MARGIN, "white"), quality=82)
 
 
-def lossless(png):
-    """A figure as WebP that shows the same pixels, in about half the bytes of its PNG."""
-    with Image.open(io.BytesIO(png)) as figure:
-        return as_webp(figure.convert("RGB"), lossless=True, quality=10, method=1)
+def lossless(data):
+    """A figure as WebP that shows the same pixels: as it is where `execute` drew it so."""
+    with Image.open(io.BytesIO(data)) as figure:
+        return data if figure.format == "WEBP" else as_webp(figure.convert("RGB"), **LOSSLESS)
 
 
 def as_webp(picture, **options):
@@ -168,14 +171,11 @@ def sharpen(app, doctree):
     """
     found = [(n, Path(app.srcdir) / n["uri"].lstrip("/")) for n in doctree.findall(nodes.image)]
     drawn = [(n, p) for n, p in found if p.suffix == ".png" and "jupyter_execute" in p.parts]
-    with ThreadPoolExecutor() as pool:  # what takes half the time of Sphinx, on all cores
-        pngs = [path.read_bytes() for _, path in drawn]
-        for (_, path), webp in zip(drawn, pool.map(lossless, pngs), strict=True):
-            path.with_suffix(".webp").write_bytes(webp)
     for node, path in drawn:
+        path.with_suffix(".webp").write_bytes(lossless(path.read_bytes()))
         with Image.open(path) as figure:
-            scale = SHARP if figure.info.get("dpi", (0,))[0] > 140 else 1
-            width, height = (round(side / scale) for side in figure.size)
+            sharp = figure.format == "WEBP" or figure.info.get("dpi", (0,))[0] > 140
+            width, height = (round(side / (SHARP if sharp else 1)) for side in figure.size)
         node["uri"] = node["uri"].removesuffix(".png") + ".webp"
         node["width"], node["height"] = f"{width}px", f"{height}px"
         frame = nodes.container(classes=["figure-scroll"])

@@ -75,7 +75,9 @@ def _shown(heading, metadata, output):
         about = metadata.get("mystnb", {})
         caption = about.get("figure", {}).get("caption", "")
         alt = escape(about.get("image", {}).get("alt", caption))
-        image = f'<img alt="{alt}" src="data:image/png;base64,{data["image/png"].strip()}">'
+        content = data["image/png"].strip()
+        kind = "webp" if content.startswith("UklGR") else "png"  # see execute.as_webp
+        image = f'<img alt="{alt}" src="data:image/{kind};base64,{content}">'
         yield _text(f"## {heading}\n\n{image}\n\n", "slide")
         yield _text(caption, "-")
     elif 'class="quiz"' in data.get("text/html", ""):
