@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
+from course_utils._folded import infer
 from course_utils._plain import CHANGING, convolves_channels_first, kept, plain
 from course_utils._scores import images_spec, pick, score_model
 from course_utils._shared import find_layer, maps_first
@@ -69,7 +70,7 @@ def _compiled(model, scored, layer, slope):
 
 def _run(model, layer, first, slope, images, targets):
     with tf.GradientTape(watch_accessed_variables=False) as tape, watch(layer(), tape) as watched:
-        outputs = model()(images, training=False)
+        outputs = infer(model(), images)
         scores = pick(tf.cast(outputs, tf.float32), targets) if slope else None
     if not watched or not isinstance(watched[-1], tf.Tensor):
         raise ValueError(

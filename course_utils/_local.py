@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as kl
 
+from course_utils._folded import convolve
 from course_utils._plain import CHANGING
 
 
@@ -209,6 +210,16 @@ def _through_windows(layer, *before):
 
     border = -np.inf if isinstance(layer, kl.MaxPooling2D) else 0.0
     return run, tuple(after), tuple(reads), border
+
+
+def normalised(step, normalisation):
+    """The Step of a convolution that also does what the normalisation behind it would."""
+
+    def run(windows, places):
+        with _unpadded(step.layer):
+            return convolve(step.layer, normalisation, windows[0])
+
+    return step._replace(run=run)
 
 
 def through(changed, reach, stride, padding):

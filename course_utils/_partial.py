@@ -21,7 +21,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from course_utils._local import Changed, local_step, of_places
+from course_utils._folded import folds, infer
+from course_utils._local import Changed, local_step, normalised, of_places
 from course_utils._plain import flattened, kept
 from course_utils._shared import layer_calls
 
@@ -92,6 +93,7 @@ def _compile(model, steps, stride):
     tensors = list({id(tensor): tensor for tensor in [*read, *ends]}.values())
     names = [id(tensor) for tensor in tensors]
     maps_of = keras.Model(model.inputs[0], [model.outputs[0], *tensors])
+    steps = _fold(model, steps)
     tail = keras.Model(ends, model.outputs[0])
 
     # Partials, or TensorFlow would take the functions of all models for one, and warn that it is
@@ -114,6 +116,18 @@ def _compile(model, steps, stride):
     return occlude
 
 
+def _fold(model, steps):
+    """The steps, of which convolutions do what the batch normalisations behind them would."""
+    known = {id(step.output): place for place, step in enumerate(steps)}
+    steps, taken_in = list(steps), folds(model)
+    for place, step in enumerate(steps):
+        if id(step.output) in taken_in:
+            before = known[id(step.inputs[0])]
+            steps[before] = normalised(steps[before], step.layer)
+            steps[place] = step._replace(run=lambda windows, places: windows[0])
+    return steps
+
+
 def _ends(model, steps):
     """The tensors that the steps hand on to the rest of the network."""
     known = {id(model.inputs[0])} | {id(step.output) for step in steps}
@@ -125,7 +139,7 @@ def _ends(model, steps):
 
 def _run_once(maps_of, image):
     """The outputs of the model, (1, K), and the kept maps, (H, W, C) each."""
-    whole, *maps = maps_of(image[tf.newaxis], training=False)
+    whole, *maps = infer(maps_of, image[tf.newaxis])
     return [tf.cast(whole, tf.float32), *(kept_map[0] for kept_map in maps)]
 
 
@@ -150,7 +164,7 @@ def _run_windows(steps, stride, names, ends, tail, fill, maps, places):
         axes = changed[id(end)]
         reads = [(0 * axis.first, axis.length) for axis in axes]
         whole.append(_amid(windows[id(end)], kept_maps[id(end)], axes, reads, places))
-    return tf.cast(tail(whole if whole[1:] else whole[0], training=False), tf.float32)
+    return tf.cast(infer(tail, whole if whole[1:] else whole[0]), tf.float32)
 
 
 _NOT = -(2**29)  # so low that row and column together stay below zero, and within 32 bits

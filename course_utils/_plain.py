@@ -124,7 +124,7 @@ def _call_again(model, x, is_taken_apart=None, turned=None):
     made = {id(model.inputs[0]): x}
     for layer, inputs, outputs in layer_calls(model):
         node = layer._inbound_nodes[outputs[0]._keras_history.node_index]
-        if _can_be_taken_apart(layer, node) and is_taken_apart(layer, inputs[0]):
+        if can_be_taken_apart(layer, node) and is_taken_apart(layer, inputs[0]):
             called = _call_again(layer, made[id(inputs[0])], is_taken_apart, turned)
         else:
             if convolves_channels_first(layer):
@@ -135,7 +135,7 @@ def _call_again(model, x, is_taken_apart=None, turned=None):
     return made[id(model.outputs[0])]
 
 
-def _can_be_taken_apart(layer, node):
+def can_be_taken_apart(layer, node):
     """Whether a call is one of a nested model, on one tensor, that puts out one."""
     return (
         isinstance(layer, keras.Model)

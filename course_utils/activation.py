@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from course_utils._arrays import check_whole
 from course_utils._ascent import centred, confine, shifted, unit, variation_slope
+from course_utils._folded import infer
 from course_utils._plain import kept, plain
 from course_utils._scores import of_columns, reached, score_model
 from course_utils._shared import (
@@ -271,7 +272,7 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
         noise = spread * tf.random.stateless_normal([1, *begin.shape], [seed, attempt])
         if pool == "centre" and generator is None and len(maximised.outputs[0].shape) == 4:
             images = images_of(confine(begin + noise, on, numbers), root, numbers)
-            maps = tf.cast(maximised(images, training=False), tf.float32)
+            maps = tf.cast(infer(maximised, images), tf.float32)
             noise = centred(noise, maps, ids)
         where = tf.reshape(where, [-1] + [1] * len(begin.shape))
         return tf.where(where, confine(begin + noise, on, numbers), points)
@@ -289,7 +290,7 @@ def _search(maximised, generator, first, kind, ids, seed, begin, root, numbers):
 def _scores(maximised, kind, ids, images):
     """The score (N,) of each image for its class or channel."""
     layer, score, pool, _ = kind
-    outputs = tf.cast(maximised(images, training=False), tf.float32)
+    outputs = tf.cast(infer(maximised, images), tf.float32)
     while len(outputs.shape) > 2:
         middle = outputs[:, outputs.shape[1] // 2]
         outputs = middle if pool == "centre" else tf.reduce_mean(outputs, axis=1)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from course_utils._arrays import check_whole
 from course_utils._bent import bent
+from course_utils._folded import infer
 from course_utils._plain import in_one_line, kept, plain
 from course_utils._scores import of_target, pick, reached, score_model
 from course_utils._shared import (
@@ -342,12 +343,12 @@ def _look(both, targets, samples, score, noise, seed, images, step):
         points = tf.reshape(points, [-1, *shape])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
-        scores, outputs = (tf.cast(t, tf.float32) for t in both(points, training=False))
+        scores, outputs = (tf.cast(t, tf.float32) for t in infer(both, points))
         picked = pick(scores, tf.repeat(targets, repeats))
     gradients = reached(tape.gradient(picked, points))
     gradients = tf.reduce_mean(tf.reshape(gradients, [-1, repeats, *shape]), axis=1)
     if samples:
-        scores, outputs = (tf.cast(t, tf.float32) for t in both(images, training=False))
+        scores, outputs = (tf.cast(t, tf.float32) for t in infer(both, images))
         picked = pick(scores, targets)
     if score == "logit" and scores.shape[-1] > 1:
         others = tf.one_hot(targets, scores.shape[-1], on_value=-np.inf, off_value=0.0)

@@ -13,6 +13,7 @@ from keras import layers as kl
 from tqdm.auto import tqdm
 
 from course_utils._arrays import check_whole
+from course_utils._folded import infer
 from course_utils._inside import watch
 from course_utils._masks import enlarged, enlarging, shown_through
 from course_utils._plain import convolves_channels_first, kept
@@ -305,7 +306,7 @@ def _has_first(model, layer):
 
 def _run(model, layer, combine, first, images, targets):
     with tf.GradientTape(watch_accessed_variables=False) as tape, watch(layer(), tape) as watched:
-        scores = pick(tf.cast(model()(images, training=False), tf.float32), targets)
+        scores = pick(tf.cast(infer(model(), images), tf.float32), targets)
     gradients = tape.gradient(scores, watched[-1]) if watched and combine else None
     if gradients is None and combine is not None:
         raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from course_utils._arrays import check_whole
+from course_utils._folded import infer
 from course_utils._parts import check_segments
 from course_utils._plain import kept, plain
 from course_utils._scores import forward, images_spec, of_columns, of_target, reached, score_model
@@ -260,7 +261,7 @@ def _run(scored, makes, first, unit, points, to):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         images = points if makes is None else _images(makes(), points, first)
-        scores = tf.cast(scored()(images, training=False), tf.float32)
+        scores = tf.cast(infer(scored(), images), tf.float32)
         if scores.shape[-1] == 1:
             margins = tf.where(to == 1, scores[:, 0], -scores[:, 0])
             summed = tf.abs(margins)

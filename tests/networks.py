@@ -167,11 +167,11 @@ def _chosen(build, x):
     return kernel, strides, dilation, padding
 
 
-def _convolution(build, x, filters=None, same=False):
+def _convolution(build, x, filters=None, same=False, linear=False):
     kernel, strides, dilation, padding = _chosen(build, x)
     if same:
         strides, padding = 1, "same"
-    activation = [None, "relu", "softplus"][int(build.rng.integers(3))]
+    activation = None if linear else [None, "relu", "softplus"][int(build.rng.integers(3))]
     layer = layers.Conv2D(
         filters or int(build.rng.integers(2, 6)),
         kernel,
@@ -203,7 +203,7 @@ def _spread(kernel, dilation):
     return kernel
 
 
-def _depthwise(build, x):
+def _depthwise(build, x, linear=False):
     kernel, strides, dilation, padding = _chosen(build, x)
     layer = layers.DepthwiseConv2D(
         kernel,
@@ -211,7 +211,7 @@ def _depthwise(build, x):
         padding,
         depth_multiplier=int(build.rng.integers(1, 3)),
         dilation_rate=dilation,
-        activation="relu",
+        activation=None if linear else "relu",
         name=build.name("depthwise"),
         **build.placed,
     )
@@ -219,8 +219,8 @@ def _depthwise(build, x):
     kernel_of, bias_of = build.weight(layer, "kernel"), build.weight(layer, "bias")
 
     def part(x):
-        x = _by_channel(x, kernel_of(), strides, padding, dilation)
-        return tf.nn.relu(x + bias_of())
+        x = _by_channel(x, kernel_of(), strides, padding, dilation) + bias_of()
+        return x if linear else tf.nn.relu(x)
 
     return made, part, layer.name
 
@@ -282,6 +282,15 @@ def _normalisation(build, x):
     return act, _then(normalise, part), None
 
 
+def _block(build, x):
+    """A convolution without an activation, and a normalisation of what it puts out."""
+    build.words.append("block")
+    convolve = _convolution if build.rng.random() < 0.5 else _depthwise
+    made, part, _ = convolve(build, x, linear=True)
+    made, then, _ = _normalisation(build, made)
+    return made, _then(part, then), None
+
+
 def _residual(build, x):
     """What a convolution adds to its input, by a layer or by an operation."""
     channels = x.shape[build.axis]
@@ -294,9 +303,9 @@ def _residual(build, x):
 
 
 def _nested(build, x):
-    """A convolution and an activation in a model of their own."""
+    """A convolution and an activation in a model of their own, perhaps with a normalisation."""
     inner = keras.Input(x.shape[1:], dtype=x.dtype)
-    made, part, _ = _convolution(build, inner)
+    made, part, _ = (_convolution if build.rng.random() < 0.5 else _block)(build, inner)
     made, act = _nonlinear(build, made)
     model = keras.Model(inner, made, name=build.name("nested"))
     return model(x), _then(part, act), None
@@ -310,7 +319,7 @@ def _dropout(build, x):
 
 _RULES = (
     *(_convolution, _convolution, _depthwise, _separable, _pooling, _normalisation),
-    *(_residual, _residual, _nested, _dropout),
+    *(_block, _block, _residual, _residual, _nested, _nested, _dropout),
 )
 
 

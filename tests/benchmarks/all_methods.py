@@ -13,27 +13,28 @@ import numpy as np
 import saliency.core as pair
 import tensorflow as tf
 from _bench import compare, duration, publish, ratio, table, verdict
+from _passes import forward, gradient
 from lime import lime_image as lime
 from tf_explain import core as explain
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.saliency import Saliency
 
 from course_utils import cam, datasets, gradients, lime_image, models, occlusion
-from course_utils._scores import forward, gradient
 
 BARE, OURS, LOOP = "bare passes", "this course", "documents' loop"
 VIS, PAIR, EXPLAIN, LIME = "tf-keras-vis", "PAIR saliency", "tf-explain", "lime"
 COLUMNS = (OURS, VIS, PAIR, EXPLAIN, LIME, LOOP)
 
 TEXT = """Every method of the course, and the same method of other libraries, on one network and \
-the same images, in one process. *Bare passes* are what a method cannot do without: compiled \
-passes forward, or forward and back where it needs a gradient, {batch} images at a time (for the \
-larger network {large_batch}); their column is their processor time. The others are ratios to it, \
-the median of the rounds' ratios. Grad-CAM's passes go back to its layer only, and exact occlusion \
-computes only what a patch can change, so both can come below 1. A dash means that a library does \
-not have the method. The libraries get the \
-network without its softmax or sigmoid, and PAIR's, which brings no gradients, the compiled ones \
-of this course. The documents' loop is one `model.predict` for each covered image.
+the same images, in one process. *Bare passes* are the network as Keras calls it, \
+compiled by TensorFlow, forward, or forward and back where a method needs a gradient, {batch} \
+images at a time (for the larger network {large_batch}); their column is their processor time. The \
+others are ratios to it, the median of the rounds' ratios. Three things can come below 1: \
+Grad-CAM's passes go back to its layer only, exact occlusion computes only what a patch can \
+change, and where a batch normalisation follows a convolution, as in the larger network, this \
+course computes the two as one. A dash means that a library does not have the method. The \
+libraries get the network without its softmax or sigmoid, and PAIR's and lime, which bring no \
+passes of their own, the bare ones. The documents' loop is one `model.predict` for each covered image.
 
 The tank detector, 64 × 64 pixels:
 

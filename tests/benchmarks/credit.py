@@ -10,19 +10,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, duration, publish, ratio, table
+from _passes import forward, gradient
 from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 from tf_keras_vis.layercam import Layercam
 from tf_keras_vis.scorecam import Scorecam
 
 from course_utils import cam, datasets, models, occlusion, relevance, shapley
-from course_utils._scores import forward, gradient
 from course_utils.lime_image import superpixels
 
 BARE, OURS, VIS = "bare passes", "this course", "tf-keras-vis"
 SMALL, LARGE = 1000, 256  # samples
 
-TEXT = """*Bare passes* are what a method cannot do without: compiled passes forward, or forward \
-and back where it needs a gradient, with nothing to hide. The ratios are of processor time, \
+TEXT = """*Bare passes* are the network as Keras calls it, compiled, forward, or forward and back \
+where a method needs a gradient, with nothing to hide. The ratios are of processor time, \
 which other work on the computer lengthens least, and in the last column of the time by the \
 clock: where the bare passes keep all cores busy and the rest one, that is more. Zennit and \
 shap need other environments and stand in a section of their own. *alpha2-beta1* needs, of each \

@@ -26,8 +26,8 @@ TEXT = """What a reader waits for who explains one picture for the first time: t
 of a method's first call in a new process, once the network is loaded, and of the same call again. \
 In between lies what is done once for a network, most of it TensorFlow's tracing and compiling; so \
 methods that ask many times are let off with 16 samples, patches, masks or steps (LIME and Shapley \
-values with 64 samples), Score-CAM with the maps of the first convolution. What none can do \
-without stands first: the network itself, compiled and run, forward, or forward and back; and, for \
+values with 64 samples), Score-CAM with the maps of the first convolution. What most are \
+made of stands first: the network itself, as Keras calls it, compiled and run, forward, or forward and back; and, for \
 the attack, the gradient of a gradient, through ReLUs whose slopes have one. One measurement each.
 
 EfficientNet-Lite0, 224 pixels:
@@ -45,6 +45,7 @@ The small networks, first calls:
 def methods(model, image):
     """From each method's name to a call of it that needs few passes."""
     import tensorflow as tf
+    from _passes import forward, gradient
 
     from course_utils import (
         activation,
@@ -61,7 +62,7 @@ def methods(model, image):
         shapley,
     )
     from course_utils._bent import bent
-    from course_utils._scores import forward, gradient, pick, score_model
+    from course_utils._scores import pick, score_model
 
     x, size = image[np.newaxis], image.shape[0]
     convolution = next(layer for layer in model.layers if hasattr(layer, "kernel_size"))

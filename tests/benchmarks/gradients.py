@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, compare_table, publish, ratio
+from _passes import gradient
 from saliency import core
 from tf_explain.core.integrated_gradients import IntegratedGradients
 from tf_explain.core.smoothgrad import SmoothGrad
@@ -19,13 +20,13 @@ from tf_keras_vis.saliency import Saliency
 from tf_keras_vis.utils.scores import CategoricalScore
 
 from course_utils import cam, datasets, gradients, models
-from course_utils._scores import gradient, logit_model
+from course_utils._scores import logit_model
 
 BARE, PAIR, TF_KERAS_VIS, TF_EXPLAIN = "bare passes", "PAIR saliency", "tf-keras-vis", "tf-explain"
 
 TEXT = """All of these methods are forward and backward passes of the network: one for each image, \
 or one for each of the points of an image that is changed step by step (integrated gradients) or \
-at random (SmoothGrad). Side by side are *{bare}*, compiled, on as many images as the method has \
+at random (SmoothGrad). Side by side are *{bare}*, the network as Keras calls it, compiled, on as many images as the method has \
 points and in the same batches, with nothing to prepare or to add up; the functions of the \
 course's package; and the libraries tf-keras-vis, PAIR saliency and tf-explain, on the same \
 logits and, where they take one, with the same batch size. PAIR saliency asks its caller for the \

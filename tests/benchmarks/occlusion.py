@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, compare_table, duration, publish, ratio, table
+from _passes import forward
 from keras import layers
 
 from course_utils import models, occlusion
 from course_utils._partial import make_plan, multiplications
 from course_utils._plain import flattened
-from course_utils._scores import forward
 
 LOOP, MAP, WHOLE, BARE = (
     "the documents' loop",
@@ -30,7 +30,7 @@ of the network. The times are those of one place. Side by side are
 - *{loop}*: a copy of the image, and one `model.predict`, for each place;
 - *{whole}*: what `occlusion_map` does where a patch reaches everything: copies of the \
 image are covered in place, and run in batches of 64;
-- *{bare}*: compiled, in batches of 64, with nothing to cover: no whole pass can be faster;
+- *{bare}*: the network as Keras calls it, compiled, in batches of 64, with nothing to cover;
 - *{map}*: the function itself. As long as layers look at their neighbourhood only, it computes \
 again what lies within reach of the patch, with the same result to 1e-5.
 """
