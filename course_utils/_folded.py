@@ -104,7 +104,8 @@ def _normalises(layer):
 def _is_itself(layer):
     """Whether a layer computes what its class does, in single precision."""
     single = layer.compute_dtype == layer.variable_dtype == "float32"
-    return single and layer.quantization_mode is None and "call" not in vars(layer)
+    quantised = getattr(layer, "quantization_mode", None)
+    return single and not quantised and "call" not in vars(layer)
 
 
 def convolve(convolution, normalisation, maps):

@@ -1,4 +1,4 @@
-"""The passes that everything is measured by: a network as Keras calls it, compiled by TensorFlow."""
+"""The passes that all is measured by: a network as Keras calls it, compiled by TensorFlow."""
 
 import functools
 

@@ -26,15 +26,15 @@ VIS, PAIR, EXPLAIN, LIME = "tf-keras-vis", "PAIR saliency", "tf-explain", "lime"
 COLUMNS = (OURS, VIS, PAIR, EXPLAIN, LIME, LOOP)
 
 TEXT = """Every method of the course, and the same method of other libraries, on one network and \
-the same images, in one process. *Bare passes* are the network as Keras calls it, \
-compiled by TensorFlow, forward, or forward and back where a method needs a gradient, {batch} \
-images at a time (for the larger network {large_batch}); their column is their processor time. The \
-others are ratios to it, the median of the rounds' ratios. Three things can come below 1: \
-Grad-CAM's passes go back to its layer only, exact occlusion computes only what a patch can \
-change, and where a batch normalisation follows a convolution, as in the larger network, this \
-course computes the two as one. A dash means that a library does not have the method. The \
-libraries get the network without its softmax or sigmoid, and PAIR's and lime, which bring no \
-passes of their own, the bare ones. The documents' loop is one `model.predict` for each covered image.
+the same images, in one process. *Bare passes* are the network as Keras calls it, compiled by \
+TensorFlow, forward, or forward and back where a method needs a gradient, {batch} images at a time \
+(for the larger network {large_batch}); their column is their processor time. The others are \
+ratios to it, the median of the rounds' ratios. Three things can come below 1: Grad-CAM's passes \
+go back to its layer only, exact occlusion computes only what a patch can change, and where a \
+batch normalisation follows a convolution, as in the larger network, this course computes the two \
+as one. A dash means that a library does not have the method. The libraries get the network \
+without its softmax or sigmoid, and PAIR's and lime, which bring no passes of their own, the bare \
+ones. The documents' loop is one `model.predict` for each covered image.
 
 The tank detector, 64 × 64 pixels:
 

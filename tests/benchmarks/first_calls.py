@@ -26,9 +26,10 @@ TEXT = """What a reader waits for who explains one picture for the first time: t
 of a method's first call in a new process, once the network is loaded, and of the same call again. \
 In between lies what is done once for a network, most of it TensorFlow's tracing and compiling; so \
 methods that ask many times are let off with 16 samples, patches, masks or steps (LIME and Shapley \
-values with 64 samples), Score-CAM with the maps of the first convolution. What most are \
-made of stands first: the network itself, as Keras calls it, compiled and run, forward, or forward and back; and, for \
-the attack, the gradient of a gradient, through ReLUs whose slopes have one. One measurement each.
+values with 64 samples), Score-CAM with the maps of the first convolution. What most are made of \
+stands first: the network itself, as Keras calls it, compiled and run, forward, or forward and \
+back; and, for the attack, the gradient of a gradient, through ReLUs whose slopes have one. One \
+measurement each.
 
 EfficientNet-Lite0, 224 pixels:
 

@@ -26,14 +26,14 @@ BARE, PAIR, TF_KERAS_VIS, TF_EXPLAIN = "bare passes", "PAIR saliency", "tf-keras
 
 TEXT = """All of these methods are forward and backward passes of the network: one for each image, \
 or one for each of the points of an image that is changed step by step (integrated gradients) or \
-at random (SmoothGrad). Side by side are *{bare}*, the network as Keras calls it, compiled, on as many images as the method has \
-points and in the same batches, with nothing to prepare or to add up; the functions of the \
-course's package; and the libraries tf-keras-vis, PAIR saliency and tf-explain, on the same \
-logits and, where they take one, with the same batch size. PAIR saliency asks its caller for the \
-gradient and gets the compiled one; its SmoothGrad, and tf-keras-vis's, take one noisy copy of an \
-image at a time. tf-explain's pictures are normalised and made a grid, which is little of its \
-time; its Grad-CAM stands under *All methods*. The passes of Grad-CAM go forward through the whole \
-network, and back to the layer.
+at random (SmoothGrad). Side by side are *{bare}*, the network as Keras calls it, compiled, on as \
+many images as the method has points and in the same batches, with nothing to prepare or to add \
+up; the functions of the course's package; and the libraries tf-keras-vis, PAIR saliency and \
+tf-explain, on the same logits and, where they take one, with the same batch size. PAIR saliency \
+asks its caller for the gradient and gets the compiled one; its SmoothGrad, and tf-keras-vis's, \
+take one noisy copy of an image at a time. tf-explain's pictures are normalised and made a grid, \
+which is little of its time; its Grad-CAM stands under *All methods*. The passes of Grad-CAM go \
+forward through the whole network, and back to the layer.
 """
 
 

@@ -18,10 +18,11 @@ from course_utils.lime_image import explain_image, superpixels
 OURS, BARE, LIBRARY = "`explain_image`", "bare forward passes", "the lime library"
 
 TEXT = """LIME hides superpixels at random, and each sample is a forward pass of the network. Side \
-by side are *{bare}*, the network as Keras calls it, compiled, in batches of 64, with nothing to hide; *{ours}* with 49 or so \
-superpixels, which it is given; and *{library}*, given the same superpixels and the same compiled \
-network in batches of 64. All are run once before the clock starts. To cut the image comes on top \
-and is the same for both: SLIC takes some hundredths of a second.
+by side are *{bare}*, the network as Keras calls it, compiled, in batches of 64, with nothing to \
+hide; *{ours}* with 49 or so superpixels, which it is given; and *{library}*, given the same \
+superpixels and the same compiled network in batches of 64. All are run once before the clock \
+starts. To cut the image comes on top and is the same for both: SLIC takes some hundredths of a \
+second.
 
 The tank detector (64 × 64 pixels), {small_samples:,} samples:
 
