@@ -5,6 +5,8 @@ a convolution with other weights, in one pass over the maps instead of three. Th
 reckoned in every run, from those that the two layers have then; the layers stay as they are.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -24,10 +26,21 @@ def infer(model, inputs):
     Jacob et al., Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference (CVPR 2018), section 3.2, where the two are folded.
     """
-    if not _folds_within(model):
+    if "call" in vars(model) or not _folds_within(model):
         return model(inputs, training=False)
-    outputs = _call(model, keras.tree.flatten(inputs))
+    outputs = _Inference(functools.partial(_call, model))(inputs, training=False)
     return outputs if len(outputs) > 1 else outputs[0]
+
+
+class _Inference(layers.Layer):
+    """A function that runs as a layer, so that every layer within knows that none is training."""
+
+    def __init__(self, run):
+        super().__init__(name="inference", autocast=False)
+        self.run = run
+
+    def call(self, inputs, training=None):
+        return self.run(keras.tree.flatten(inputs))
 
 
 def _folds_within(model):
@@ -110,13 +123,14 @@ def _is_itself(layer):
 
 def convolve(convolution, normalisation, maps):
     """What both layers make of maps (N, H, W, C)."""
+    maps = tf.cast(maps, convolution.compute_dtype)  # as Keras does before it calls a layer
     scale = tf.math.rsqrt(normalisation.moving_variance + normalisation.epsilon)
-    if normalisation.gamma is not None:
+    if normalisation.scale:
         scale *= normalisation.gamma
     shift = -normalisation.moving_mean * scale
-    if convolution.bias is not None:
+    if convolution.use_bias:
         shift += convolution.bias * scale
-    if normalisation.beta is not None:
+    if normalisation.center:
         shift += normalisation.beta
     if isinstance(convolution, layers.DepthwiseConv2D):
         kernel = convolution.kernel * tf.reshape(scale, convolution.kernel.shape[2:])

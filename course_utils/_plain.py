@@ -141,6 +141,7 @@ def can_be_taken_apart(layer, node):
         isinstance(layer, keras.Model)
         and calls_its_graph(layer)
         and "call" not in vars(layer)
+        and len(getattr(layer, "inputs", None) or ()) == 1
         and len(node.input_tensors) == len(node.output_tensors) == 1
         and not node.arguments.kwargs.get("training")
     )

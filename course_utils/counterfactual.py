@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from course_utils._arrays import check_whole
-from course_utils._folded import infer
 from course_utils._parts import check_segments
 from course_utils._plain import kept, plain
 from course_utils._scores import forward, images_spec, of_columns, of_target, reached, score_model
@@ -139,7 +138,7 @@ def counterfactual(
         ask = functools.partial(_scores, scored, batch_size=batch_size)
         lead = functools.partial(_margins, unit=unit)
         images, parts, sources = _by_parts(ask, lead, images, to, others, segments)
-        flipped = lead(ask(images), to) > 0
+        flipped = lead(_as_called(scored, images, batch_size), to) > 0
     else:
         points = images if by == "pixels" else _check_latents(model, generator, latents, images)
         _check_range(points, norm, low, high)
@@ -261,7 +260,7 @@ def _run(scored, makes, first, unit, points, to):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         images = points if makes is None else _images(makes(), points, first)
-        scores = tf.cast(infer(scored(), images), tf.float32)
+        scores = tf.cast(scored()(images, training=False), tf.float32)
         if scores.shape[-1] == 1:
             margins = tf.where(to == 1, scores[:, 0], -scores[:, 0])
             summed = tf.abs(margins)
@@ -339,6 +338,12 @@ def _scores(scored, images, batch_size):
     run = forward(scored)
     some = (slice(i, i + batch_size) for i in range(0, len(images), batch_size))
     return np.concatenate([run(tf.constant(images[s])).numpy() for s in some])
+
+
+def _as_called(scored, images, batch_size):
+    """The scores as who calls the network gets them, which rounding sets apart from `forward`'s."""
+    some = (slice(i, i + batch_size) for i in range(0, len(images), batch_size))
+    return np.concatenate([np.float32(scored(images[s], training=False)) for s in some])
 
 
 def _margins(scores, to, unit):

@@ -240,6 +240,8 @@ def test_a_figure_is_drawn_once_and_as_ever(script, monkeypatch):
         assert len(draws) == 1
         assert (once.get_layout_engine(), once.dpi) == (engine, dpi)
         plt.close("all")
+    assert script.as_webp(plt.figure()) is None, "an empty figure is not shown"
+    plt.close("all")
 
 
 @pytest.mark.slow

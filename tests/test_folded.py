@@ -7,10 +7,9 @@ import tensorflow as tf
 from keras import layers
 
 from course_utils._folded import infer
-from course_utils._inside import outputs_of
+from course_utils._inside import outputs_of, slopes_of
 from course_utils._partial import partial_pass
-from course_utils._scores import forward, predict
-from course_utils.cam import grad_cam
+from course_utils._scores import forward, gradient, predict
 from course_utils.occlusion import occlusion_map
 
 IMAGES = np.random.default_rng(0).random((3, 9, 8, 4), np.float32)
@@ -119,6 +118,89 @@ def test_shared_layers_are_taken_in_at_each_call(monkeypatch):
     check(randomised(keras.Model(x, y)), monkeypatch)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_maps_of_another_precision_are_cast_as_a_layer_casts_them(dtype, monkeypatch):
+    x = keras.Input(IMAGES.shape[1:])
+    y = layers.Conv2D(4, 3, dtype=dtype)(x)
+    y = layers.BatchNormalization()(layers.Conv2D(3, 2)(y))
+    model = randomised(keras.Model(x, y))
+    np.testing.assert_allclose(forward(model)(IMAGES), model(IMAGES), rtol=1e-2, atol=1e-2)
+    x = keras.Input(IMAGES.shape[1:], dtype=dtype)
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
+    model = randomised(keras.Model(x, y))
+    expected = model(IMAGES)
+    assert calls(monkeypatch) == []
+    np.testing.assert_allclose(forward(model)(IMAGES), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_nothing_trains_not_even_within_a_layer(monkeypatch):
+    class Noisy(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.flip = layers.RandomFlip()  # which would flip if nobody said that it must not
+            self.noise = layers.GaussianNoise(1.0)
+
+        def call(self, x):
+            return self.noise(self.flip(x))
+
+    check(chain(Noisy(), layers.Conv2D(6, 3), layers.BatchNormalization()), monkeypatch)
+
+
+def test_a_call_of_the_models_own_is_called():
+    x = keras.Input(IMAGES.shape[1:])
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
+    model = randomised(keras.Model(x, y))
+    once, call = forward(model)(IMAGES).numpy(), model.call
+    model.call = lambda *given, **options: 2 * call(*given, **options)
+    np.testing.assert_allclose(forward(model)(IMAGES), 2 * once, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_layer_is_told_later_counts():
+    x = keras.Input(IMAGES.shape[1:])
+    convolution, norm = layers.Conv2D(4, 3), layers.BatchNormalization()
+    model = randomised(keras.Model(x, norm(convolution(x))))
+    for layer, name, value in (
+        (norm, "center", False),
+        (norm, "scale", False),
+        (convolution, "use_bias", False),
+        (convolution, "activation", keras.activations.relu),
+    ):
+        before = forward(model)(IMAGES).numpy()
+        setattr(layer, name, value)
+        after = forward(model)(IMAGES).numpy()
+        assert np.abs(after - before).max() > 1e-2, name
+        np.testing.assert_allclose(after, model(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("convolution", [layers.Conv2D, layers.DepthwiseConv2D])
+def test_gradients_and_theirs_are_those_of_the_layers(convolution):
+    first = convolution(*(5, 3) if convolution is layers.Conv2D else (3,))
+    curved = [layers.BatchNormalization(), layers.Activation("tanh")]
+    model = chain(first, *curved)
+    model.layers[1].moving_variance.assign(100 + model.layers[1].moving_variance)  # or tanh is flat
+    targets = tf.constant([0, 1, 1], tf.int64)
+
+    def twice(run):
+        """The gradient of the scores, and of its size."""
+        points = tf.constant(IMAGES)
+        with tf.GradientTape() as outer:
+            outer.watch(points)
+            with tf.GradientTape() as tape:
+                tape.watch(points)
+                scores = tf.gather(run(points), targets, batch_dims=1)
+            slopes = tape.gradient(scores, points)
+            size = tf.reduce_sum(slopes**2)
+        return slopes, outer.gradient(size, points)
+
+    expected = twice(lambda points: model(points, training=False))
+    assert all(np.abs(slopes).max() > 0 for slopes in expected)
+    folded = tf.function(twice)(lambda points: infer(model, points))
+    for ours, own in zip(
+        [gradient(model)(IMAGES, targets), *folded], [expected[0], *expected], strict=True
+    ):
+        np.testing.assert_allclose(ours, own, rtol=1e-3, atol=1e-4 * np.abs(own).max())
+
+
 def test_dropout_rests_and_new_weights_count_at_once():
     model = chain(layers.Conv2D(6, 3), layers.BatchNormalization(), layers.Dropout(0.5))
     before = predict(model, IMAGES, 2)
@@ -138,7 +220,22 @@ def test_what_is_looked_at_inside_is_there():
         part = keras.Model(model.inputs[0], model.layers[k - 1].output)
         found = outputs_of(model, IMAGES, layer.name, 2)
         np.testing.assert_allclose(found, part(IMAGES), rtol=1e-4, atol=1e-5)
-        assert np.isfinite(grad_cam(model, IMAGES, 1, layer=layer.name)).all()
+        slopes = slopes_of(model, IMAGES, np.ones(3, int), layer.name, "logit", 2)
+        # All maps reach the score through a mean of those above.
+        expected = weights_from(model, k, found)
+        np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=1e-6)
+
+
+def weights_from(model, k, maps):
+    """The gradient of the second score with respect to what layer k, counted from 1, puts out."""
+    _, norm, _, _, last = model.layers
+    slope = np.broadcast_to(last.kernel.numpy()[:, 1] / np.prod(maps.shape[1:3]), maps.shape)
+    stretch = norm.gamma.numpy() / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+    shift = norm.beta.numpy() - norm.moving_mean.numpy() * stretch
+    if k == 3:
+        return slope
+    through = maps * stretch + shift if k == 1 else maps
+    return slope * (through > 0) * (stretch if k == 1 else 1)
 
 
 def test_occlusion_folds_within_its_windows(monkeypatch):

@@ -27,6 +27,8 @@ from course_utils import (
     relevance,
     shapley,
 )
+from course_utils._folded import folds
+from course_utils._plain import plain
 from course_utils._shared import flat_layers
 
 
@@ -302,6 +304,11 @@ def test_the_grammar_makes_every_kind_of_network():
         words = random_network(seed).words if missing else ""
         missing = [word for word in missing if word not in words]
     assert not missing
+
+
+def test_the_grammar_makes_networks_whose_normalisations_are_folded():
+    folding = [bool(folds(plain(random_network(seed).model))) for seed in range(30)]
+    assert 3 <= sum(folding) <= 27
 
 
 def test_the_slow_computations_see_a_wrong_one(monkeypatch):

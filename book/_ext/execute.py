@@ -156,6 +156,8 @@ def as_webp(figure):
     """
     from matplotlib import rcParams
 
+    if not (figure.axes or figure.lines):
+        return None  # as IPython has it: nothing is shown of a figure with nothing in it
     engine, dpi, webp = figure.get_layout_engine(), figure.dpi, io.BytesIO()
     figure.dpi = 2 * dpi  # as FIGURES has it drawn elsewhere
     if engine:

@@ -6,6 +6,11 @@ import tensorflow as tf
 
 from course_utils._scores import images_spec, pick
 
+FOLDED = (
+    "Where a batch normalisation follows a convolution, as in EfficientNet-Lite0, this course "
+    "computes the two as one, which bare passes do not, so that it can be below 1."
+)
+
 
 @functools.cache
 def forward(model):

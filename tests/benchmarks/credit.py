@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, duration, publish, ratio, table
-from _passes import forward, gradient
+from _passes import FOLDED, forward, gradient
 from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 from tf_keras_vis.layercam import Layercam
 from tf_keras_vis.scorecam import Scorecam
@@ -22,7 +22,7 @@ BARE, OURS, VIS = "bare passes", "this course", "tf-keras-vis"
 SMALL, LARGE = 1000, 256  # samples
 
 TEXT = """*Bare passes* are the network as Keras calls it, compiled, forward, or forward and back \
-where a method needs a gradient, with nothing to hide. The ratios are of processor time, \
+where a method needs a gradient, with nothing to hide. {folded} The ratios are of processor time, \
 which other work on the computer lengthens least, and in the last column of the time by the \
 clock: where the bare passes keep all cores busy and the rest one, that is more. Zennit and \
 shap need other environments and stand in a section of their own. *alpha2-beta1* needs, of each \
@@ -179,6 +179,7 @@ def main(rounds=5):
     small = measure(detector, rounds)
     header = ("", BARE, OURS, VIS, "this course, by the clock")
     text = TEXT.format(
+        folded=FOLDED,
         small_samples=SMALL,
         large_samples=LARGE,
         small_least=2 + 2 * signed(detector),  # two sums, or four, forward and back

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, compare_table, publish, ratio
-from _passes import gradient
+from _passes import FOLDED, gradient
 from saliency import core
 from tf_explain.core.integrated_gradients import IntegratedGradients
 from tf_explain.core.smoothgrad import SmoothGrad
@@ -141,7 +141,7 @@ def main(rounds=7):
             rounds,
         ),
     }
-    text, numbers = TEXT.format(bare=BARE), {}
+    text, numbers = f"{TEXT.format(bare=BARE).strip()} {FOLDED}\n", {}
     for title, (model, images, target, points, rounds) in runs.items():
         text += f"\n### {title.format(n=len(images), points=points)}\n"
         for method, timings in measure(model, images, target, points, rounds).items():

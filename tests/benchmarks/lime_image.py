@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 from _bench import compare, compare_table, publish, ratio
-from _passes import forward
+from _passes import FOLDED, forward
 from lime import lime_image as library
 
 from course_utils import datasets, models
@@ -22,7 +22,7 @@ by side are *{bare}*, the network as Keras calls it, compiled, in batches of 64,
 hide; *{ours}* with 49 or so superpixels, which it is given; and *{library}*, given the same \
 superpixels and the same compiled network in batches of 64. All are run once before the clock \
 starts. To cut the image comes on top and is the same for both: SLIC takes some hundredths of a \
-second.
+second. {folded}
 
 The tank detector (64 × 64 pixels), {small_samples:,} samples:
 
@@ -70,6 +70,7 @@ def main(rounds=5):
     small = measure(models.load_trained("scenes_fair"), scene, 1000, rounds)
     large = measure(classifier.model, photo, 200, rounds)
     text = TEXT.format(
+        folded=FOLDED,
         bare=BARE,
         ours=OURS,
         library=LIBRARY,

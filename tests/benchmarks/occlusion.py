@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _bench import compare, compare_table, duration, publish, ratio, table
-from _passes import forward
+from _passes import FOLDED, forward
 from keras import layers
 
 from course_utils import models, occlusion
@@ -39,7 +39,8 @@ SHARES = """
 **What is left to compute.** The processor time of one place in `occlusion_map`, divided by that \
 of a bare forward pass in the same rounds; beside it the share of the multiplications that is \
 left (a ratio comes below it where the large maps of the first layers wait for memory more than \
-for the processor); and the processor time of a first call, compiling included.
+for the processor); and the processor time of a first call, compiling included. \
+{folded}
 """
 
 
@@ -121,7 +122,7 @@ def shares(rounds):
         rows.append((title, size, patch, f"{found:.2f}", f"{least:.2f}", duration(first)))
         numbers[title] = {"ratio": found, "multiplications": least, "first": first}
     header = ("", "pixels", "patch", "ratio", "multiplications", "first call")
-    return f"{SHARES}\n{table(header, rows)}\n", numbers
+    return f"{SHARES.format(folded=FOLDED)}\n{table(header, rows)}\n", numbers
 
 
 def measure(model, patch, rounds):
