@@ -25,7 +25,7 @@ import resource
 import shutil
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -286,8 +286,17 @@ def explorables_beside():
 
 
 def make_explorables():
-    """Bring the networks and pictures of the explorables up to date."""
+    """Bring the networks and pictures of the explorables up to date.
+
+    It does so in what the notebooks leave of the processor: where threads wait for each other, and
+    in the end, when the last ones run.
+    """
     log_to("explorables")
+    if FORKS:
+        os.setsid()  # Linux shares a processor between sessions, then within each
+        os.nice(19)
+        with suppress(OSError):  # where it does not, there is no such file
+            Path("/proc/self/autogroup").write_text("19")
     sys.path.insert(0, str(ROOT / "book/explorables"))
     import bundle
 
