@@ -11,7 +11,7 @@ import tensorflow as tf
 from course_utils._arrays import check_whole
 from course_utils._parts import check_segments
 from course_utils._plain import kept, plain
-from course_utils._scores import forward, images_spec, of_columns, of_target, reached, score_model
+from course_utils._scores import images_spec, of_columns, of_target, predict, reached, score_model
 from course_utils._shared import channels_first, check_graph, check_images, check_targets
 
 
@@ -135,7 +135,7 @@ def counterfactual(
     if by == "parts":
         others = _check_others(model, others)
         segments = _check_parts(segments, images.shape[:3])
-        ask = functools.partial(_scores, scored, batch_size=batch_size)
+        ask = functools.partial(predict, scored, batch_size=batch_size)
         lead = functools.partial(_margins, unit=unit)
         images, parts, sources = _by_parts(ask, lead, images, to, others, segments)
         flipped = lead(_as_called(scored, images, batch_size), to) > 0
@@ -334,14 +334,8 @@ def _fewest(ask, lead, image, other, to, segments):
     return chosen
 
 
-def _scores(scored, images, batch_size):
-    run = forward(scored)
-    some = (slice(i, i + batch_size) for i in range(0, len(images), batch_size))
-    return np.concatenate([run(tf.constant(images[s])).numpy() for s in some])
-
-
 def _as_called(scored, images, batch_size):
-    """The scores as who calls the network gets them, which rounding sets apart from `forward`'s."""
+    """The scores as who calls the network gets them, which rounding sets apart from `predict`'s."""
     some = (slice(i, i + batch_size) for i in range(0, len(images), batch_size))
     return np.concatenate([np.float32(scored(images[s], training=False)) for s in some])
 
@@ -358,9 +352,7 @@ def _margins(scores, to, unit):
 
 
 def _drawn(generator, latents, batch_size, first):
-    run = forward(plain(generator))
-    some = (slice(i, i + batch_size) for i in range(0, len(latents), batch_size))
-    images = np.concatenate([run(tf.constant(latents[s])).numpy() for s in some])
+    images = predict(plain(generator), latents, batch_size)
     return np.moveaxis(images, 1, -1) if first else images
 
 

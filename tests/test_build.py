@@ -168,6 +168,22 @@ def test_the_explorables_files_are_made_beside_the_notebooks(project):
     assert "made" not in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are made like anything else")
+def test_the_explorables_files_wait_for_the_notebooks(project):
+    (project / "book/explorables").mkdir()
+    bundle = """import os
+def exported():
+    print(os.nice(0), os.getsid(0) == os.getpid())
+    if os.path.exists("/proc/self/autogroup"):
+        print(open("/proc/self/autogroup").read().split()[1:])
+"""
+    (project / "book/explorables/bundle.py").write_text(bundle)
+    execute(project)
+    niceness, *session = (project / "_build/logs/explorables.txt").read_text().splitlines()
+    assert niceness == "19 True"
+    assert session in ([], ["['nice', '19']"])
+
+
 @pytest.mark.slow
 def test_arithmetic_has_one_thread(project):
     source = "import os\nassert os.environ['{0}'] == '1', '{0}'"

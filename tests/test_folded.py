@@ -222,11 +222,11 @@ def test_what_is_looked_at_inside_is_there():
         np.testing.assert_allclose(found, part(IMAGES), rtol=1e-4, atol=1e-5)
         slopes = slopes_of(model, IMAGES, np.ones(3, int), layer.name, "logit", 2)
         # All maps reach the score through a mean of those above.
-        expected = weights_from(model, k, found)
+        expected = slopes_by_hand(model, k, found)
         np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=1e-6)
 
 
-def weights_from(model, k, maps):
+def slopes_by_hand(model, k, maps):
     """The gradient of the second score with respect to what layer k, counted from 1, puts out."""
     _, norm, _, _, last = model.layers
     slope = np.broadcast_to(last.kernel.numpy()[:, 1] / np.prod(maps.shape[1:3]), maps.shape)

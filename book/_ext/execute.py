@@ -49,10 +49,9 @@ BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"
 GIVEN = BUILD / "given"
 TIMEOUT = 600  # seconds for one cell
-# As many notebooks run as there are cores: with one more, all would be done a twentieth sooner, and
-# the times that chapters measure half as long again. Several threads each would wait for each other
-# (for small matrices most of the time: a chapter took three times as long), and round by their
-# number.
+# As many notebooks run as there are cores: with more, those that measure time would measure how
+# long they wait for each other. Several threads each would wait, too (for small matrices most of
+# the time: a chapter took three times as long), and round by their number.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 # Two pixels of a figure for one of the page.
 FIGURES = ["--InlineBackend.figure_formats={'retina'}"]
@@ -288,8 +287,8 @@ def explorables_beside():
 def make_explorables():
     """Bring the networks and pictures of the explorables up to date.
 
-    It does so in what the notebooks leave of the processor: where threads wait for each other, and
-    in the end, when the last ones run.
+    On Linux it does so in what the notebooks leave of the processor: where threads wait for each
+    other, and in the end, when the last ones run.
     """
     log_to("explorables")
     if FORKS:

@@ -8,7 +8,7 @@ from course_utils._scores import images_spec, pick
 
 FOLDED = (
     "Where a batch normalisation follows a convolution, as in EfficientNet-Lite0, this course "
-    "computes the two as one, which bare passes do not, so that it can be below 1."
+    "computes the two as one, which bare passes do not, so that its ratio can be below 1."
 )
 
 
